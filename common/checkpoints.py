@@ -1,0 +1,188 @@
+"""Weights on disk: written whole or not at all, read as tensors only, and never matched silently.
+
+Between the stages only parameters are handed over; batch-normalisation statistics start afresh, as in the paper.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class CheckpointError(ValueError):
+    """A file of weights that is missing, unreadable or does not fit the network."""
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """Write `content` with `torch.save` so that `path` holds either the old or the whole new file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.chmod(temporary, 0o644)  # mkstemp allows only the owner to read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a dictionary written by `save_atomically`, on the CPU and with `weights_only=True`.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain containers.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: there is no such file; run the stage that writes it, or correct the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a file of weights that can be loaded safely ({error}).") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: must hold a dictionary, got {type(content).__name__}.")
+    return content
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read a state dict, bare or below the key "model".
+
+    Raises:
+        CheckpointError: see `read_checkpoint`; also if a value is not a tensor.
+    """
+    content = read_checkpoint(path)
+    weights = content.get("model", content)
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path}: must hold the state dict of a network, by itself or below the key 'model'.")
+    return dict(weights)
+
+
+def select_parts(weights: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """Keep the entries whose name begins with one of the prefixes, such as "encoder."."""
+    return {name: value for name, value in weights.items() if name.startswith(tuple(prefixes))}
+
+
+def load_pretrained(
+    network: Network, path: str | os.PathLike | None, parts: Sequence[str] | None = None
+) -> Network:
+    """Copy pre-trained parameters into a network by name and shape; statistics of batch normalisation stay fresh.
+
+    Args:
+        network: receives the parameters, in place.
+        path: a file of weights, or None to leave the network as it is (random initialisation).
+        parts: prefixes such as "encoder."; every parameter of the network below them must be in the file. None takes
+            whatever the file holds, all of which must fit the network.
+
+    Returns:
+        The same network.
+
+    Raises:
+        CheckpointError: if the file cannot be read, a wanted parameter is missing or has another shape, or the file
+            holds a parameter that the network lacks (`parts=None`).
+    """
+    if path is None:
+        logger.info("Random initialisation: no pre-trained weights were asked for.")
+        return network
+    weights = read_weights(path)
+    parameters = dict(network.named_parameters())
+    if parts is None:
+        statistics = {name for name, _ in network.named_buffers()}
+        wanted = [name for name in weights if name not in statistics]
+    else:
+        wanted = list(select_parts({name: value.data for name, value in parameters.items()}, parts))
+    _check_fit(path, parameters, weights, wanted)
+    with torch.no_grad():
+        for name in wanted:
+            parameters[name].copy_(weights[name])
+    count = sum(parameters[name].numel() for name in wanted)
+    logger.info(
+        f"{path}: loaded {len(wanted)} of the network's {len(parameters)} parameter tensors ({count:,} values): "
+        f"{', '.join(_part_names(wanted))}."
+    )
+    return network
+
+
+def initialise(network: Network, initialisation: str, pretrained_dir: str | os.PathLike) -> Network:
+    """Initialise a network for fine-tuning.
+
+    Args:
+        network: receives the parameters, in place.
+        initialisation: "random"; "encoder" for `pretrained_encoder.pt`; "encoder_decoder" for
+            `pretrained_encoder_decoder.pt`.
+        pretrained_dir: the folder of these files.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ValueError: if the initialisation is unknown.
+        CheckpointError: see `load_pretrained`.
+    """
+    if initialisation == "random":
+        return load_pretrained(network, None)
+    if initialisation not in ("encoder", "encoder_decoder"):
+        raise ValueError(f"initialisation must be 'random', 'encoder' or 'encoder_decoder', got {initialisation!r}.")
+    path = Path(pretrained_dir) / f"pretrained_{initialisation}.pt"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: there is no such file; run the pre-training that writes it, or pass --initialisation random."
+        )
+    return load_pretrained(network, path)
+
+
+def load_model(network: Network, path: str | os.PathLike) -> Network:
+    """Copy a whole network's weights and batch-normalisation statistics; names and shapes must all agree.
+
+    Returns:
+        The same network.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not hold exactly this network's tensors.
+    """
+    weights = read_weights(path)
+    state = network.state_dict()
+    unknown = sorted(set(weights) - set(state))
+    if unknown:
+        raise CheckpointError(f"{path}: holds {len(unknown)} tensors that the network lacks, such as {unknown[0]!r}.")
+    _check_fit(path, state, weights, list(state))
+    network.load_state_dict(weights)
+    logger.info(f"{path}: loaded all {len(state)} tensors of the network.")
+    return network
+
+
+def _check_fit(
+    path: str | os.PathLike, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], wanted: Sequence[str]
+) -> None:
+    if not wanted:
+        raise CheckpointError(f"{path}: holds nothing of what was asked for.")
+    missing = [name for name in wanted if name not in weights or name not in own]
+    if missing:
+        where = "the file" if missing[0] in own else "the network"
+        raise CheckpointError(
+            f"{path}: {len(missing)} of {len(wanted)} tensors are not in {where}, such as {missing[0]!r}: "
+            "the weights belong to another network or stage."
+        )
+    for name in wanted:
+        if own[name].shape != weights[name].shape:
+            raise CheckpointError(
+                f"{path}: {name!r} has shape {tuple(weights[name].shape)}, the network needs {tuple(own[name].shape)}: "
+                "the weights were made for another number of classes or channels."
+            )
+
+
+def _part_names(names: Sequence[str]) -> list[str]:
+    parts = (".".join(name.split(".")[:3]) if name.startswith("decoder.") else name.split(".")[0] for name in names)
+    return list(dict.fromkeys(parts))

@@ -1,0 +1,3 @@
+"""From dataset folders to batches: datalists, splits, the cache of preprocessed volumes, slices, samplers."""
+
+from __future__ import annotations

@@ -1,0 +1,23 @@
+"""Ignite engines and handlers of the three stages."""
+
+from __future__ import annotations
+
+from .batch_norm import BatchNormStatistics, recompute_batch_norm
+from .checkpointing import Resume, SaveBest, SaveWeights
+from .monitoring import BatchPictures, Progress, StopOnNaN
+from .precision import AutocastInferer, resolve_precision
+from .trainer import StageTrainer
+
+__all__ = [
+    "AutocastInferer",
+    "BatchNormStatistics",
+    "BatchPictures",
+    "Progress",
+    "Resume",
+    "SaveBest",
+    "SaveWeights",
+    "StageTrainer",
+    "StopOnNaN",
+    "recompute_batch_norm",
+    "resolve_precision",
+]

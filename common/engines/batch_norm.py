@@ -1,0 +1,97 @@
+"""Batch-normalisation statistics for evaluation: running averages, as in the paper, or recomputed ones.
+
+Running averages with momentum 0.01 lag behind weights that move fast, and one labelled patient's statistics fit
+others badly. Recomputed ones come from a fixed pass over slices, without labels: the bundle documents what that changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from ..data.slices import Slices
+from .precision import resolve_precision
+
+STATISTICS = ("recomputed", "running_average")
+
+
+def recompute_batch_norm(
+    network: nn.Module, slices: Slices, num_slices: int = 200, batch_size: int = 20, precision: str = "auto"
+) -> None:
+    """Replace the running statistics by averages over a fixed pass in training mode; parameters stay as they are.
+
+    Args:
+        network: changed in place; its mode and momenta are restored.
+        slices: the slices that are passed through; their labels are not used.
+        num_slices: how many are drawn, without replacement, the same ones at every call; all if there are fewer.
+        batch_size: slices of one forward pass.
+        precision: see `resolve_precision`.
+    """
+    order = torch.randperm(len(slices), generator=torch.Generator().manual_seed(0))[:num_slices]
+    device = slices.images.device
+    # Equal batches: the average over batches then weighs every slice alike.
+    batches = order.tensor_split(max(1, round(len(order) / batch_size)))
+    dtype = resolve_precision(precision, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        update_bn((slices.images[batch.to(device)] for batch in batches), network)
+
+
+class BatchNormStatistics:
+    """Handler of an evaluator: evaluate with recomputed statistics, then put the running averages back.
+
+    Put it last among the evaluator's handlers, so that those which save weights see the recomputed statistics.
+
+    Args:
+        network: the network that is evaluated.
+        slices: see `recompute_batch_norm`.
+        statistics: "recomputed" or "running_average" (leave the network as it is).
+        num_slices: see `recompute_batch_norm`.
+        batch_size: see `recompute_batch_norm`.
+        precision: see `resolve_precision`.
+
+    Raises:
+        ValueError: if `statistics` is unknown.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        slices: Slices,
+        statistics: str = "recomputed",
+        num_slices: int = 200,
+        batch_size: int = 20,
+        precision: str = "auto",
+    ) -> None:
+        if statistics not in STATISTICS:
+            raise ValueError(f"statistics must be one of {STATISTICS}, got {statistics!r}.")
+        self.network = network
+        self.slices = slices
+        self.statistics = statistics
+        self.num_slices = num_slices
+        self.batch_size = batch_size
+        self.precision = precision
+        self._running: dict[str, Tensor] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Exchange the statistics for the time of the engine's run."""
+        engine.add_event_handler(Events.STARTED, self.exchange)
+        engine.add_event_handler(Events.COMPLETED, self.restore)
+
+    def exchange(self) -> None:
+        """Keep the running averages aside and recompute the statistics."""
+        if self.statistics == "recomputed":
+            self._running = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+            recompute_batch_norm(self.network, self.slices, self.num_slices, self.batch_size, self.precision)
+
+    def restore(self) -> None:
+        """Put the running averages back."""
+        buffers = dict(self.network.named_buffers())
+        for name, value in self._running.items():
+            buffers[name].copy_(value)
+        self._running = {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the network's weights with its running averages, whichever statistics are in use."""
+        return {**self.network.state_dict(), **self._running}

@@ -1,0 +1,166 @@
+"""Handlers that keep what training has reached: weights for the next stage, and the state to resume from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from ..checkpoints import CheckpointError, read_checkpoint, save_atomically, select_parts
+
+logger = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """Anything that can hand out and take back its state."""
+
+    def state_dict(self) -> Any:
+        """Return the state as tensors and plain containers."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take a state back."""
+
+
+class SaveWeights:
+    """Write a network's weights as a bare state dict when an engine has completed its run.
+
+    On a trainer that gives the weights of the last step; on an evaluator those of the last validation.
+
+    Args:
+        network: anything with a `state_dict` of tensors.
+        path: the file.
+        parts: prefixes to keep, such as ["encoder."]; None keeps everything.
+    """
+
+    def __init__(self, network: Any, path: str, parts: Sequence[str] | None = None) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.parts = parts
+
+    def attach(self, engine: Engine) -> None:
+        """Save at the end of the engine's run."""
+        engine.add_event_handler(Events.COMPLETED, self.save)
+
+    def save(self) -> None:
+        """Write the file."""
+        weights: Mapping[str, Tensor] = self.network.state_dict()
+        if self.parts is not None:
+            weights = select_parts(weights, self.parts)
+        save_atomically(dict(weights), self.path)
+
+
+class SaveBest:
+    """Write weights whenever an evaluator's key metric has improved by more than 1e-7.
+
+    Args:
+        savers: what is written then.
+    """
+
+    def __init__(self, savers: Sequence[SaveWeights]) -> None:
+        self.savers = savers
+        self.best = -float("inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Compare and save when the evaluator has computed its metrics."""
+        engine.add_event_handler(Events.COMPLETED, self.compare)
+
+    def compare(self, engine: Engine) -> None:
+        """Save if the key metric is the best so far."""
+        name = engine.state.key_metric_name
+        value = float(engine.state.metrics[name])
+        if value > self.best + 1e-7:
+            self.best = value
+            for saver in self.savers:
+                saver.save()
+            logger.info(f"New best {name} {value:.4f}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the best value."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        """Take the best value back."""
+        self.best = state_dict["best"]
+
+
+class Resume:
+    """Save the state of a run at the end of epochs, and continue from it when the same run is started again.
+
+    Put it last among the trainer's handlers, so that what it saves includes the epoch's validation.
+
+    Args:
+        path: the file that holds the state.
+        objects: what makes up the state besides the step: network, optimizer and so on.
+        settings: plain values that must be the same for a run to be continued, such as strategy and seed.
+        interval_seconds: least time between two savings.
+
+    Raises:
+        CheckpointError: (on attaching) if the file belongs to a run with other settings or cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        objects: Mapping[str, Stateful],
+        settings: Mapping[str, Any],
+        interval_seconds: float = 60.0,
+    ) -> None:
+        self.path = Path(path)
+        self.objects = objects
+        self.settings = {name: _plain(value) for name, value in settings.items()}
+        self.interval_seconds = interval_seconds
+        self._saved_at = time.monotonic()
+
+    def attach(self, engine: Any) -> None:
+        """Load the state, if there is one, and save from now on."""
+        if self.path.is_file():
+            self._load(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _load(self, engine: Any) -> None:
+        state = read_checkpoint(self.path)
+        changed = {
+            name: (state["settings"].get(name), self.settings.get(name))
+            for name in {*state["settings"], *self.settings}
+            if state["settings"].get(name) != self.settings.get(name)
+        }
+        if changed:
+            details = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in sorted(changed.items()))
+            raise CheckpointError(
+                f"{self.path}: belongs to a run with other settings ({details}). "
+                "Choose another output_dir, or delete the file to start again."
+            )
+        for name, holder in self.objects.items():
+            holder.load_state_dict(state["objects"][name])
+        engine.state.iteration = state["iteration"]
+        engine.state.epoch = state["iteration"] // engine.state.epoch_length
+        engine.data_loader.first_step = state["iteration"]
+        logger.info(f"{self.path}: continuing after step {state['iteration']}.")
+
+    def _save_if_due(self, engine: Engine) -> None:
+        if time.monotonic() - self._saved_at >= self.interval_seconds:
+            self._save(engine)
+
+    def _save(self, engine: Engine) -> None:
+        objects = {name: holder.state_dict() for name, holder in self.objects.items()}
+        save_atomically(
+            {"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path
+        )
+        self._saved_at = time.monotonic()
+
+
+def _plain(value: Any) -> Any:
+    """Turn a setting into what `torch.load(weights_only=True)` gives back unchanged."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+

@@ -1,0 +1,117 @@
+"""Handlers that show a run while it goes on, and stop it when it has gone wrong."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class Progress:
+    """A progress bar over all steps of a run, with the loss, the evaluator's key metric and the time left.
+
+    Args:
+        name: what the bar is called.
+        evaluator: its key metric is shown once there is one.
+        every: steps between two updates of the loss (reading it waits for the device).
+    """
+
+    def __init__(self, name: str, evaluator: Engine | None = None, every: int = 10) -> None:
+        self.name = name
+        self.evaluator = evaluator
+        self.every = every
+        self._bar: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """Show the bar from the start of the run to its end."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self._update)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.TERMINATE, self._close)
+
+    def _open(self, engine: Engine) -> None:
+        self._bar = tqdm(
+            desc=self.name,
+            total=engine.state.max_epochs * engine.state.epoch_length,
+            initial=engine.state.iteration,
+            unit="step",
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,  # a log file needs no line every half second
+        )
+
+    def _update(self, engine: Engine) -> None:
+        values = {"loss": f"{float(engine.state.output['loss']):.4f}"}
+        if self.evaluator is not None and self.evaluator.state.metrics:
+            name = self.evaluator.state.key_metric_name
+            values[name] = f"{self.evaluator.state.metrics[name]:.3f}"
+        self._bar.set_postfix(values, refresh=False)
+        self._bar.update(engine.state.iteration - self._bar.n)
+
+    def _close(self, engine: Engine) -> None:
+        self._bar.update(engine.state.iteration - self._bar.n)
+        self._bar.close()
+
+
+class StopOnNaN:
+    """Raise when the loss is no longer finite, before anything is saved.
+
+    Args:
+        every: steps between two looks at the loss, besides the one at the end of each epoch.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the loss every so many steps and at the end of each epoch."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self.check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.check)
+
+    def check(self, engine: Engine) -> None:
+        """Raise a FloatingPointError if the loss of the last step is not finite."""
+        loss = float(engine.state.output["loss"])
+        if loss - loss != 0:
+            raise FloatingPointError(
+                f"The loss is {loss} at step {engine.state.iteration}: nothing was saved since the last finite one. "
+                "Try a lower learning rate or precision 'float32'."
+            )
+
+
+class BatchPictures:
+    """Write pictures of a batch, and of its label, to TensorBoard.
+
+    Args:
+        log_dir: TensorBoard's folder.
+        every_epochs: epochs between two pictures; the first batch of the run is always shown.
+        num_images: how many images of the batch are tiled.
+    """
+
+    def __init__(self, log_dir: str, every_epochs: int = 10, num_images: int = 16) -> None:
+        self.log_dir = log_dir
+        self.every_epochs = every_epochs
+        self.num_images = num_images
+
+    def attach(self, engine: Engine) -> None:
+        """Write on the first step and then at the end of epochs."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self.write)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every_epochs), self.write)
+
+    def write(self, engine: Engine) -> None:
+        """Tile the batch's first images (and labels as grey levels) into one picture each."""
+        images, targets = engine.state.batch
+        with SummaryWriter(self.log_dir) as writer:
+            writer.add_image("batch/images", self._tile(images), engine.state.iteration, dataformats="HW")
+            if isinstance(targets, Tensor) and targets.dim() == 4:
+                classes = targets.argmax(1, keepdim=True) / max(1, targets.shape[1] - 1)
+                writer.add_image("batch/labels", self._tile(classes), engine.state.iteration, dataformats="HW")
+
+    def _tile(self, images: Tensor) -> Tensor:
+        images = images[: self.num_images].detach().float().cpu().clamp(0, 1)
+        columns = max(1, int(len(images) ** 0.5))
+        rows = len(images) // columns
+        images = images[: rows * columns, 0].unflatten(0, (rows, columns))
+        return torch.cat(list(torch.cat(list(images.unbind(1)), dim=2).unbind(0)), dim=0)

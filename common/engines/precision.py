@@ -1,0 +1,59 @@
+"""Mixed precision for every engine: bfloat16 where the device computes in it, float32 elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from torch import Tensor
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Turn a precision's name into a type.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto": bfloat16 if the device has instructions for it.
+        device: where the network runs.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
+    if precision == "auto":
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precision = "bfloat16" if native else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+class AutocastInferer(Inferer):
+    """Run another inferer under autocast and return float32.
+
+    MONAI's engines autocast on CUDA only; this serves the CPU too, in training and in evaluation.
+
+    Args:
+        inferer: what is run; MONAI's `SimpleInferer` by default.
+        precision: see `resolve_precision`.
+
+    Raises:
+        ValueError: if the precision is unknown.
+    """
+
+    def __init__(self, inferer: Inferer | None = None, precision: str = "auto") -> None:
+        super().__init__()
+        resolve_precision(precision, torch.device("cpu"))
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the inferer's output for `inputs` as float32."""
+        dtype = resolve_precision(self.precision, inputs.device)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs = self.inferer(inputs, network, *args, **kwargs)
+        return outputs.float()

@@ -1,0 +1,80 @@
+"""The Ignite trainer of all three stages; they differ in batches, network and loss only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from ..data.loader import BatchLoader
+
+
+def keep_batch(batch: tuple[Tensor, Any], *_: Any, **__: Any) -> tuple[Tensor, Any]:
+    """Pass a batch on: `BatchLoader` has made it on the device already."""
+    return batch
+
+
+def num_epochs(steps: int, steps_per_epoch: int) -> int:
+    """Divide the length of a run into Ignite's epochs.
+
+    Raises:
+        ValueError: if `steps` is not a positive multiple of `steps_per_epoch`.
+    """
+    if steps < 1 or steps_per_epoch < 1 or steps % steps_per_epoch:
+        raise ValueError(
+            f"steps must be a positive multiple of steps_per_epoch, got {steps!r} and {steps_per_epoch!r}: change either."
+        )
+    return steps // steps_per_epoch
+
+
+class StageTrainer(SupervisedTrainer):
+    """MONAI's trainer for batches that are made on the device.
+
+    A run that a `Resume` handler has found finished is left as it is instead of being started again.
+
+    Args:
+        device: where network and slices are.
+        max_epochs: length of the run in epochs of `len(train_data_loader)` steps.
+        train_data_loader: yields (inputs, targets).
+        network: maps inputs to predictions.
+        optimizer: updates the parameters that are to train.
+        loss_function: maps predictions and targets to a scalar.
+        inferer: runs the network.
+        train_handlers: Ignite handlers.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: BatchLoader,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_function: Callable[[Tensor, Any], Tensor],
+        inferer: Inferer | None = None,
+        train_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            inferer=inferer,
+            train_handlers=train_handlers,
+            prepare_batch=keep_batch,
+            decollate=False,
+            optim_set_to_none=True,
+        )
+
+    def run(self) -> None:
+        """Train until `max_epochs`, from wherever the state stands."""
+        if self.state.epoch >= self.state.max_epochs:
+            self.logger.info(f"Nothing to do: {self.state.iteration} of {self.state.iteration} steps are done.")
+            return
+        super().run()

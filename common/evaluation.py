@@ -1,0 +1,163 @@
+"""Dice of whole volumes on their native grid, and the report of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai
+import nibabel
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+from .pictures import draw_comparison
+
+logger = logging.getLogger(__name__)
+
+
+def volume_dice(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Compute the Dice coefficient of every class over one whole volume.
+
+    Args:
+        prediction: label map of any shape, values 0 to num_classes - 1.
+        label: the truth, of the same shape.
+        num_classes: C, background included.
+
+    Returns:
+        float64 (C,); NaN for a class that is in neither map, since it says nothing about the prediction.
+
+    Raises:
+        ValueError: if the shapes differ or a value is not a class.
+    """
+    if prediction.shape != label.shape:
+        raise ValueError(
+            f"prediction and label must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}."
+        )
+    pairs = label.flatten().long() * num_classes + prediction.flatten().long()
+    for name, values in (("prediction", prediction), ("label", label)):
+        if values.min() < 0 or values.max() >= num_classes:
+            raise ValueError(f"{name} must hold the classes 0 to {num_classes - 1}, got {values.unique().tolist()}.")
+    confusion = torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).double()
+    return 2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1))
+
+
+class VolumeDice(CumulativeIterationMetric):
+    """Mean Dice: over the foreground classes of each volume, then over volumes (paper, section 4).
+
+    A class that is in neither prediction nor label of a volume is left out of that volume's mean.
+
+    Args:
+        num_classes: C, background included.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> Tensor:
+        """Compare label maps (B, 1, ...); return the Dice of every foreground class, (B, C - 1)."""
+        if y is None:
+            raise ValueError("y must be the labels, got None: evaluation needs labelled volumes.")
+        pairs = zip(y_pred, y, strict=True)
+        return torch.stack([volume_dice(prediction, label, self.num_classes)[1:] for prediction, label in pairs])
+
+    def aggregate(self) -> Tensor:  # type: ignore[override]
+        """Average over classes, then over volumes; a scalar."""
+        return torch.nanmean(torch.nanmean(self.get_buffer(), dim=1))
+
+
+class EvaluationReport:
+    """Handler of an evaluator: Dice of every structure of every volume as CSV and JSON, and pictures.
+
+    Writes `dice.csv` (a row for each volume), `evaluation.json` (means, volumes, settings, versions) and
+    `pictures/<id>.png` (three slices with the label's and the prediction's outlines) when the run is complete.
+
+    Args:
+        output_dir: the folder.
+        class_names: C names, the background's first.
+        settings: what should be remembered beside the numbers: checkpoint, split, seed and so on.
+        pictures: draw pictures.
+    """
+
+    def __init__(
+        self, output_dir: str, class_names: Sequence[str], settings: Mapping[str, Any], pictures: bool = True
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.class_names = list(class_names)
+        self.settings = dict(settings)
+        self.pictures = pictures
+        self._rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Collect volume by volume and write at the end."""
+        engine.add_event_handler(Events.STARTED, self._rows.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def collect(self, engine: Engine) -> None:
+        """Score the volumes of the evaluator's output."""
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            prediction, label = output["pred"].cpu(), output["label"].cpu()
+            dice = volume_dice(prediction, label, len(self.class_names))[1:]
+            scores = {
+                name: None if value.isnan() else float(value)
+                for name, value in zip(self.class_names[1:], dice, strict=True)
+            }
+            absent = [name for name, value in scores.items() if value is None]
+            if absent:
+                logger.warning(f"{item['id']}: {', '.join(absent)} neither labelled nor predicted; left out of its mean.")
+            mean = float(dice.nanmean()) if not dice.isnan().all() else None
+            self._rows.append({"id": item["id"], **scores, "mean": mean})
+            if self.pictures:
+                draw_comparison(
+                    np.asanyarray(nibabel.load(item["image"].meta["filename_or_obj"]).dataobj),
+                    label[0].numpy(),
+                    prediction[0].numpy(),
+                    self.class_names,
+                    f"{item['id']}  Dice " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items() if v is not None),
+                    self.output_dir / "pictures" / f"{item['id']}.png",
+                )
+
+    def write(self) -> None:
+        """Write the table and the summary."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        names = [*self.class_names[1:], "mean"]
+        with open(self.output_dir / "dice.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["id", *names])
+            writer.writeheader()
+            writer.writerows(self._rows)
+        means = {name: _mean([row[name] for row in self._rows]) for name in names}
+        summary = {
+            "mean_dice": means,
+            "volumes": self._rows,
+            "settings": {name: str(value) if isinstance(value, os.PathLike) else value for name, value in self.settings.items()},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
+        }
+        write_text_atomically(self.output_dir / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+        table = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
+        logger.info(f"Dice of {len(self._rows)} volumes: {table}. Details in {self.output_dir}.")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

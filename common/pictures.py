@@ -1,0 +1,68 @@
+"""Pictures of segmentations: slices with the outlines of the label and of the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628")
+
+
+def draw_comparison(
+    image: np.ndarray,
+    label: np.ndarray | None,
+    prediction: np.ndarray,
+    class_names: Sequence[str],
+    title: str,
+    path: Path,
+    num_slices: int = 4,
+) -> None:
+    """Draw slices of a volume in columns: the image, the label's outlines, the prediction's outlines.
+
+    Args:
+        image: (X, Y, Z), any intensities.
+        label: (X, Y, Z) integers, or None to leave its row out.
+        prediction: (X, Y, Z) integers.
+        class_names: names of the classes, the background's first.
+        title: of the picture.
+        path: PNG file; its folder is made.
+        num_slices: slices drawn, spread evenly over the volume.
+    """
+    slices = np.unique(np.linspace(0, image.shape[2] - 1, num_slices + 2).round().astype(int)[1:-1])
+    rows = [("image", None), ("label", label), ("prediction", prediction)]
+    rows = [(name, classes) for name, classes in rows if name == "image" or classes is not None]
+    figure = Figure(figsize=(2.6 * len(slices), 2.6 * len(rows) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(slices), squeeze=False)
+    low, high = np.percentile(image, (1, 99))
+    for row, (name, classes) in enumerate(rows):
+        for column, index in enumerate(slices):
+            axis: Axes = axes[row, column]
+            axis.imshow(image[:, :, index].T, cmap="gray", vmin=low, vmax=high)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(f"slice {index}", fontsize=8)
+            if column == 0:
+                axis.set_ylabel(name, fontsize=9)
+            for value in range(1, len(class_names)):
+                if classes is not None and (classes[:, :, index] == value).any():
+                    outline = (classes[:, :, index] == value).T.astype(float)
+                    axis.contour(outline, levels=[0.5], colors=[_colour(value)], linewidths=1.0)
+    handles = [
+        Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _colour(value: int) -> str:
+    return COLOURS[(value - 1) % len(COLOURS)]

@@ -1,0 +1,168 @@
+"""What a training step makes of the slices it drew: contrastive views, or augmented slices with soft labels.
+
+Which strategy sees which views follows the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511, section 3 and
+supplement). All of it acts on a whole batch on the device it lies on.
+
+Letters: B drawn slices, N = B times the number of views, C channels, K classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..losses import BatchLayout
+from .spatial_views import RandomElastic, RandomSpatial
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
+
+# Strategy -> (views that are the slice itself, views that are augmented).
+_VIEWS = {"GR": (0, 2), "GD-": (1, 2), "GD": (1, 1), "LR": (0, 2), "LD": (0, 2)}
+
+
+def _count_views(strategy: str) -> tuple[int, int]:
+    """Number of original and of augmented views of a strategy, which must be known."""
+    if strategy not in _VIEWS:
+        raise ValueError(f"strategy must be one of {', '.join(_VIEWS)}, got {strategy!r}")
+    return _VIEWS[strategy]
+
+
+def num_views(strategy: str) -> int:
+    """Number of views that a strategy makes of every slice.
+
+    Args:
+        strategy: "GR", "GD-" or "GD" of the global stage, "LR" or "LD" of the local stage.
+
+    Raises:
+        ValueError: the strategy is unknown.
+    """
+    return sum(_count_views(strategy))
+
+
+class Augmentations:
+    """Several augmentations, one after another.
+
+    Args:
+        augmentations: applied in this order, e.g. ``[RandomCropResize(), RandomIntensity()]`` for the global stage.
+    """
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        self.augmentations = augmentations
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images (B, C, H, W) after all augmentations."""
+        for augmentation in self.augmentations:
+            images = augmentation(images, generator)
+        return images
+
+
+class ContrastiveViews:
+    """Makes the views of one contrastive batch.
+
+    GD- and GD compare the slice itself with two and one augmented versions of it; GR, LR and LD compare two augmented
+    versions. The slice itself enters untouched, without the clipping of the augmented ones.
+
+    Args:
+        strategy: "GR", "GD-", "GD", "LR" or "LD".
+        augmentation: makes one view of a whole batch; called once per augmented view.
+
+    Raises:
+        ValueError: the strategy is unknown.
+    """
+
+    def __init__(self, strategy: str, augmentation: Augmentation) -> None:
+        self.num_originals, self.num_augmented = _count_views(strategy)
+        self.augmentation = augmentation
+
+    def __call__(self, images: Tensor, layout: BatchLayout, generator: torch.Generator) -> tuple[Tensor, BatchLayout]:
+        """Return all views of the drawn slices, view after view, and which row is what.
+
+        Args:
+            images: (B, C, H, W) float32, the drawn slices.
+            layout: of these B slices; its views are ignored.
+            generator: on the CPU.
+
+        Returns:
+            Images (N, C, H, W): all slices of view 0, then all of view 1, and so on; and their layout, each (N,).
+
+        Raises:
+            ValueError: the layout describes another number of slices.
+        """
+        if len(layout.slices) != len(images):
+            raise ValueError(
+                f"layout must describe the {len(images)} images, got {len(layout.slices)} rows; "
+                "pass the layout of the drawn slices, before views are made"
+            )
+        views = [images] * self.num_originals
+        views += [self.augmentation(images, generator) for _ in range(self.num_augmented)]
+        repeats = len(views)
+        return torch.cat(views), BatchLayout(
+            slices=layout.slices.repeat(repeats),
+            volumes=layout.volumes.repeat(repeats),
+            partitions=layout.partitions.repeat(repeats),
+            views=torch.arange(repeats).repeat_interleave(len(images)),
+        )
+
+
+class FineTuningViews:
+    """Augments a labelled batch for fine-tuning and turns its label maps into class probabilities.
+
+    First the spatial augmentation, then on top of it the elastic one, then the intensity augmentation. The defaults are
+    the paper's; with None for all three, the images come back as they are, with one-hot labels.
+
+    Args:
+        num_classes: number of classes including the background.
+        spatial: affine augmentation of images and label maps, or None.
+        elastic: deformation of images and one-hot labels, or None.
+        intensity: augmentation of the images alone, e.g. ``RandomFineTuningIntensity()``, or None.
+
+    Raises:
+        ValueError: ``num_classes`` is less than 2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        spatial: RandomSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
+        elastic: RandomElastic | None = RandomElastic(),  # noqa: B008, it has no state
+        intensity: Augmentation | None = None,
+    ) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, background included, got {num_classes!r}")
+        self.num_classes = num_classes
+        self.spatial = spatial
+        self.elastic = elastic
+        self.intensity = intensity
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return an augmented batch.
+
+        Args:
+            images: (B, C, H, W) float32.
+            labels: (B, H, W) uint8, values 0 to K - 1.
+            generator: on the CPU.
+
+        Returns:
+            Images (B, C, H, W) float32 and labels (B, K, H, W) float32 that sum to 1 over K.
+
+        Raises:
+            ValueError: images and labels differ in number or size, or the elastic deformation gets fewer than 3 images.
+        """
+        num_images, _, height, width = images.shape
+        if labels.shape != (num_images, height, width):
+            raise ValueError(
+                f"labels must be of shape {(num_images, height, width)} to fit the images, got {tuple(labels.shape)}"
+            )
+        if self.spatial is not None:
+            images, labels = self.spatial(images, labels, generator)
+        # scatter_ refuses a label that is not a class; comparing with the classes would drop it in silence.
+        probabilities = images.new_zeros(num_images, self.num_classes, height, width)
+        probabilities.scatter_(1, labels.long().unsqueeze(1), 1.0)
+        if self.elastic is not None:
+            images, probabilities = self.elastic(images, probabilities, generator)
+        if self.intensity is not None:
+            images = self.intensity(images, generator)
+        return images, probabilities

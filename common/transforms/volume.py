@@ -1,0 +1,374 @@
+"""Deterministic, invertible geometry of a volume, and the checks of what a user's files hold.
+
+Preprocessing of the experiments of Chaitanya et al., NeurIPS 2020, arXiv 2006.10511, section 4.1 and supplement: every
+slice is resampled to a fixed in-plane spacing; slices stay apart, their distance is never changed. Intensities are left
+to MONAI's percentile scaling and to `n4`, crop and pad to MONAI's `ResizeWithPadOrCropd`.
+
+Shapes: C channels, X and Y the in-plane axes, Z the slices. Axis names are nibabel's: the letter is the direction in
+which the voxel index grows (L left, R right, P posterior, A anterior, S superior, I inferior).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
+from monai.utils import TraceKeys, ensure_tuple_rep
+
+_AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+_THICK_SLICE_RATIO = 1.5
+_RESIZE_MODES = {"bilinear": "trilinear", "nearest": "nearest-exact"}
+
+
+class VolumeError(ValueError):
+    """An image or label that cannot be used. The message begins with the name of the file."""
+
+
+def volume_name(volume: MetaTensor) -> str:
+    """Return the file that a volume was loaded from, or "volume" where that is not known."""
+    return str(volume.meta.get("filename_or_obj", "volume"))
+
+
+def voxel_spacing(volume: MetaTensor) -> np.ndarray:
+    """Return the voxel size in mm along each of the three spatial axes, from the affine.
+
+    Args:
+        volume: (C, X, Y, Z).
+
+    Returns:
+        (3,) float64; 0 where the affine is degenerate.
+
+    Raises:
+        TypeError: if the volume is a tensor without metadata.
+    """
+    return np.linalg.norm(_affine(volume)[:3, :3], axis=0)
+
+
+def _affine(volume: MetaTensor) -> np.ndarray:
+    if not isinstance(volume, MetaTensor):
+        raise TypeError(f"volume must be a MetaTensor, got {type(volume).__name__}; load it with LoadImaged.")
+    return np.asarray(volume.affine.cpu(), dtype=np.float64)
+
+
+class CheckVolumed(MapTransform):
+    """Refuse images that the preprocessing cannot treat, saying what is wrong and what to do about it.
+
+    An image must be one 3-D volume of finite intensities that differ (its 1st and 99th percentile define the
+    normalisation), with a spacing that is known.
+
+    Args:
+        keys: keys of the images, (1, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
+
+    Raises:
+        VolumeError: see above; the first fault found is reported.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data unchanged."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            _check_shape(d[key])
+            _check_spacing(d[key])
+            _check_intensities(d[key])
+        return d
+
+
+def _check_shape(image: MetaTensor) -> None:
+    name = volume_name(image)
+    if image.numel() == 0:
+        raise VolumeError(
+            f"{name} has no voxels: its size is {_size(image.meta.get('spatial_shape', image.shape[1:]))}. "
+            "Replace the file by a complete one."
+        )
+    channels, axes = image.shape[0], image.ndim - 1
+    if axes == 2 and channels == 1:
+        raise VolumeError(
+            f"{name} is a 2-D image of {_size(image.shape[1:])} pixels, but a 3-D volume is needed. "
+            "Store the slices of a patient as one volume; a single slice as a volume with one slice."
+        )
+    if axes != 3 or channels != 1:
+        raise VolumeError(
+            f"{name} must hold one 3-D volume, got {channels} channel{'s' if channels > 1 else ''} or frames of "
+            f"{_size(image.shape[1:])} voxels. Extract one frame or channel into a file of its own, for example with "
+            "nibabel: `nibabel.load(path).slicer[..., 0]`."
+        )
+
+
+def _check_spacing(image: MetaTensor) -> None:
+    name = volume_name(image)
+    remedy = "Write the true voxel size in mm into the header, for example with nibabel."
+    stored = _stored_spacing(name)
+    if stored is not None and not np.all(stored):
+        raise VolumeError(f"{name} states a voxel size of 0 (pixdim {_size(stored)}), so it is not known. {remedy}")
+    spacing = voxel_spacing(image)
+    if not np.all(np.isfinite(spacing) & (spacing > 0)):
+        raise VolumeError(f"{name} must have a finite and positive voxel size, got {_size(spacing)} mm. {remedy}")
+
+
+def _stored_spacing(path: str) -> np.ndarray | None:
+    """Return the voxel sizes as a NIfTI file states them, None for anything else.
+
+    The loaded image cannot tell: nibabel replaces a voxel size of 0 by 1 mm, and MONAI may then prefer that 1 mm to a
+    correct sform.
+    """
+    if not (path.endswith((".nii", ".nii.gz")) and os.path.isfile(path)):
+        return None
+    header_class = type(nib.load(path).header)
+    with nib.openers.ImageOpener(path) as file:
+        return np.asarray(header_class.from_fileobj(file, check=False)["pixdim"][1:4])
+
+
+def _check_intensities(image: MetaTensor) -> None:
+    name = volume_name(image)
+    voxels = image.as_tensor().cpu().numpy()
+    num_bad = int(np.count_nonzero(~np.isfinite(voxels)))
+    if num_bad:
+        raise VolumeError(
+            f"{name} has {num_bad} of {voxels.size} voxels that are NaN or infinite. Find out where they come from, "
+            "or replace them, for example with numpy.nan_to_num."
+        )
+    if not voxels.any():
+        raise VolumeError(f"{name} contains only zeros. Replace the file by one with an image in it.")
+    low, high = np.percentile(voxels, [1, 99])
+    if not low < high:
+        raise VolumeError(
+            f"{name} has a constant intensity: the 1st and the 99th percentile are both {high:g}, so intensities "
+            "cannot be normalised. Check that this is an image and not a mask, and crop it to what it shows."
+        )
+
+
+def _size(values: Sequence[float] | np.ndarray | torch.Size) -> str:
+    return " x ".join(f"{float(value):g}" for value in values)
+
+
+class OrientSlices(InvertibleTransform):
+    """Bring the axes of a volume into a fixed order and direction, the slice axis last.
+
+    The slice axis is the one with the largest voxel size if that exceeds the others at least 1.5 times, else the one
+    closest to the direction of the third code. The two others follow in the order of the codes that remain, each
+    flipped if it runs against its code. With "LPS" a sagittal stack of thick slices thus becomes "PSL". Without thick
+    slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
+
+    The inverse restores axes and affine exactly, also where the axes lie at 45 degrees between two directions; there
+    MONAI's own inverse may choose other axes than the forward pass did.
+
+    Args:
+        axcodes: three letters, one of each pair L/R, P/A, I/S.
+
+    Raises:
+        ValueError: if `axcodes` is not of that form.
+    """
+
+    def __init__(self, axcodes: str) -> None:
+        if sorted("RAS"["LPI".index(code)] if code in "LPI" else code for code in axcodes) != sorted("RAS"):
+            raise ValueError(f"axcodes must have one letter of each pair L/R, P/A, I/S, got {axcodes!r}; try 'LPS'.")
+        self.axcodes = axcodes
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        """Return the volume with axes reordered and flipped, and the affine that goes with it.
+
+        Args:
+            volume: (C, three spatial axes in any order and direction).
+
+        Returns:
+            (C, X, Y, Z).
+        """
+        codes = nib.orientations.ornt2axcodes(self._target(_affine(volume)), labels=_AXIS_LABELS)
+        oriented = Orientation(axcodes="".join(codes), labels=_AXIS_LABELS)(volume)
+        self.push_transform(oriented, replace=True)
+        return oriented
+
+    def inverse(self, volume: MetaTensor) -> MetaTensor:
+        """Undo the reordering of a volume of (C, X, Y, Z); C may differ from that of the forward pass."""
+        trace = self.pop_transform(volume)[TraceKeys.EXTRA_INFO]
+        affine = np.asarray(trace[TraceKeys.EXTRA_INFO]["original_affine"], dtype=np.float64)
+        moves = nib.orientations.ornt_transform(nib.io_orientation(affine), self._target(affine))
+        restored = volume.permute(0, *(1 + int(axis) for axis in moves[:, 0]))
+        restored = restored.flip([1 + axis for axis in range(3) if moves[axis, 1] < 0])
+        restored.affine = torch.as_tensor(affine)
+        return restored
+
+    def _target(self, affine: np.ndarray) -> np.ndarray:
+        """Return for each output axis the world axis and sign it follows, as nibabel's (3, 2) orientation array."""
+        world_axes = nib.io_orientation(affine)[:, 0]
+        target = nib.orientations.axcodes2ornt(self.axcodes, labels=_AXIS_LABELS)
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        *_, second, thickest = np.argsort(spacing)
+        if spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]:
+            is_slice = target[:, 0] == world_axes[thickest]
+            target = np.concatenate([target[~is_slice], target[is_slice]])
+        return target
+
+
+class OrientSlicesd(MapTransform, InvertibleTransform):
+    """Dictionary version of `OrientSlices`.
+
+    Args:
+        keys: keys of the volumes.
+        axcodes: three letters, one of each pair L/R, P/A, I/S.
+        allow_missing_keys: do not raise if a key is missing.
+    """
+
+    def __init__(self, keys: KeysCollection, axcodes: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._orient = OrientSlices(axcodes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes oriented."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self._orient(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes as they were."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self._orient.inverse(d[key])
+        return d
+
+
+class ResampleInPlane(InvertibleTransform):
+    """Resample every slice to a given pixel size; the slice axis, the last one, is left alone.
+
+    The new size is round(size * spacing / spacing_mm), at least 1, in each in-plane axis. Voxel centres are mapped with
+    the half-pixel convention. Before an image shrinks it is smoothed with a Gaussian of max(0, (in / out - 1) / 2)
+    pixels, as scikit-image does, in-plane only; a label never is. The way back is not smoothed either.
+
+    Args:
+        spacing_mm: pixel size in mm, one for both axes or one for each.
+        mode: "bilinear" for images and probabilities, "nearest" for labels.
+
+    Raises:
+        ValueError: if a spacing is not positive or the mode is unknown.
+    """
+
+    def __init__(self, spacing_mm: float | Sequence[float], mode: str = "bilinear") -> None:
+        self.spacing_mm = tuple(float(value) for value in ensure_tuple_rep(spacing_mm, 2))
+        if not all(0 < value < float("inf") for value in self.spacing_mm):
+            raise ValueError(f"spacing_mm must be positive numbers in mm, got {spacing_mm!r}.")
+        if mode not in _RESIZE_MODES:
+            raise ValueError(f"mode must be one of {list(_RESIZE_MODES)}, got {mode!r}.")
+        self.mode = mode
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        """Return the resampled volume in float32.
+
+        Args:
+            volume: (C, X, Y, Z).
+
+        Returns:
+            (C, X', Y', Z), with the affine of the new grid.
+        """
+        spacing = voxel_spacing(volume)
+        size = [
+            max(1, round(length * old / new))
+            for length, old, new in zip(volume.shape[1:3], spacing, self.spacing_mm, strict=False)
+        ]
+        # Plain "nearest" of torch takes the lower corner of a voxel and so shifts labels by up to half a voxel.
+        resize = Resize((*size, -1), mode=_RESIZE_MODES[self.mode], anti_aliasing=self.mode == "bilinear")
+        resampled = resize(volume)
+        self.push_transform(resampled, replace=True)
+        return resampled
+
+    def inverse(self, volume: MetaTensor) -> MetaTensor:
+        """Bring (C, X', Y', Z) back to the grid of the forward pass; C may differ."""
+        trace = self.pop_transform(volume)[TraceKeys.EXTRA_INFO]
+        return Resize(-1).inverse_transform(volume, trace)
+
+
+class ResampleInPlaned(MapTransform, InvertibleTransform):
+    """Dictionary version of `ResampleInPlane`.
+
+    Args:
+        keys: keys of the volumes.
+        spacing_mm: pixel size in mm, one for both axes or one for each.
+        mode: "bilinear" or "nearest", one for all keys or one for each.
+        allow_missing_keys: do not raise if a key is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing_mm: float | Sequence[float],
+        mode: str | Sequence[str] = "bilinear",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._resample = [ResampleInPlane(spacing_mm, each) for each in ensure_tuple_rep(mode, len(self.keys))]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes resampled."""
+        d = dict(data)
+        for key, resample in self.key_iterator(d, self._resample):
+            d[key] = resample(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes on their former grids."""
+        d = dict(data)
+        for key, resample in self.key_iterator(d, self._resample):
+            d[key] = resample.inverse(d[key])
+        return d
+
+
+class MatchLabeld(MapTransform):
+    """Check a label against its image and put it on the image's grid.
+
+    Labels are often stored with a header that disagrees with that of the image. Equal sizes are taken to mean the same
+    grid, so the label gets the affine that the image was stored with. The image itself may already be preprocessed.
+
+    Args:
+        keys: keys of the labels, (1, three spatial axes) as loaded.
+        reference: key of the image, which must have been loaded by `LoadImaged`.
+        values: the class indices that may occur, whole numbers.
+
+    Raises:
+        VolumeError: if the label has another size than the stored image, or other values than the given ones.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int]) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.values = tuple(int(value) for value in values)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with each label in float32 and with the affine of the stored image."""
+        d = dict(data)
+        image = d[self.reference]
+        for key in self.key_iterator(d):
+            _check_label_shape(d[key], image)
+            _check_label_values(d[key], self.values)
+            label = d[key].to(torch.float32, copy=True)
+            label.affine = torch.as_tensor(image.meta["original_affine"])
+            label.meta["original_affine"] = image.meta["original_affine"]
+            d[key] = label
+        return d
+
+
+def _check_label_shape(label: MetaTensor, image: MetaTensor) -> None:
+    expected = [1, *(int(length) for length in image.meta["spatial_shape"])]
+    if list(label.shape) != expected:
+        raise VolumeError(
+            f"{volume_name(label)} has {label.shape[0]} x {_size(label.shape[1:])} voxels (channels first), but its "
+            f"image {volume_name(image)} has {_size(expected)}. A label must have one class index for each voxel of "
+            "its image: check that the two files belong together."
+        )
+
+
+def _check_label_values(label: MetaTensor, values: tuple[int, ...]) -> None:
+    found = label.as_tensor().unique()
+    unknown = found[~torch.isin(found, torch.tensor(values, dtype=found.dtype, device=found.device))].tolist()
+    if unknown:
+        listed = ", ".join(f"{value:g}" for value in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
+        raise VolumeError(
+            f"{volume_name(label)} has {len(unknown)} values that are no class index: {listed}. Allowed are "
+            f"{', '.join(map(str, values))}: map the values of the file to these, or correct the list of classes."
+        )

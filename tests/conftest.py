@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests: where the real volumes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def acdc_dir() -> Path:
+    """The real ACDC volumes, which are not part of the repository."""
+    path = SHARED_DATA / "acdc"
+    if not path.is_dir():
+        pytest.skip(f"real ACDC volumes are not at {path}")
+    return path
