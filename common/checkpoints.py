@@ -75,9 +75,7 @@ def select_parts(weights: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict
     return {name: value for name, value in weights.items() if name.startswith(tuple(prefixes))}
 
 
-def load_pretrained(
-    network: Network, path: str | os.PathLike | None, parts: Sequence[str] | None = None
-) -> Network:
+def load_pretrained(network: Network, path: str | os.PathLike | None, parts: Sequence[str] | None = None) -> Network:
     """Copy pre-trained parameters into a network by name and shape; statistics of batch normalisation stay fresh.
 
     Args:

@@ -71,7 +71,7 @@ class VolumeDice(CumulativeIterationMetric):
         pairs = zip(y_pred, y, strict=True)
         return torch.stack([volume_dice(prediction, label, self.num_classes)[1:] for prediction, label in pairs])
 
-    def aggregate(self) -> Tensor:  # type: ignore[override]
+    def aggregate(self) -> Tensor:
         """Average over classes, then over volumes; a scalar."""
         return torch.nanmean(torch.nanmean(self.get_buffer(), dim=1))
 
@@ -115,7 +115,9 @@ class EvaluationReport:
             }
             absent = [name for name, value in scores.items() if value is None]
             if absent:
-                logger.warning(f"{item['id']}: {', '.join(absent)} neither labelled nor predicted; left out of its mean.")
+                logger.warning(
+                    f"{item['id']}: {', '.join(absent)} neither labelled nor predicted; left out of its mean."
+                )
             mean = float(dice.nanmean()) if not dice.isnan().all() else None
             self._rows.append({"id": item["id"], **scores, "mean": mean})
             if self.pictures:
@@ -140,7 +142,9 @@ class EvaluationReport:
         summary = {
             "mean_dice": means,
             "volumes": self._rows,
-            "settings": {name: str(value) if isinstance(value, os.PathLike) else value for name, value in self.settings.items()},
+            "settings": {
+                name: str(value) if isinstance(value, os.PathLike) else value for name, value in self.settings.items()
+            },
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
         }
         write_text_atomically(self.output_dir / "evaluation.json", json.dumps(summary, indent=2) + "\n")

@@ -55,9 +55,7 @@ def draw_comparison(
                 if classes is not None and (classes[:, :, index] == value).any():
                     outline = (classes[:, :, index] == value).T.astype(float)
                     axis.contour(outline, levels=[0.5], colors=[_colour(value)], linewidths=1.0)
-    handles = [
-        Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0
-    ]
+    handles = [Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     figure.suptitle(title, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

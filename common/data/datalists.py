@@ -79,7 +79,9 @@ def nifti_files(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     else:
         raise DatasetError(f"input must be a NIfTI file or a folder of them, got {str(path)!r}, which does not exist.")
     if not files:
-        raise DatasetError(f"input must hold files that end in .nii.gz or .nii, got the folder {str(path)!r} without any.")
+        raise DatasetError(
+            f"input must hold files that end in .nii.gz or .nii, got the folder {str(path)!r} without any."
+        )
     items = [{"id": file.name.removesuffix(".gz").removesuffix(".nii"), "image": str(file)} for file in files]
     names = [item["id"] for item in items]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -34,7 +34,7 @@ class VolumeDataset(Dataset):
     ) -> None:
         for step in transform.transforms:
             if isinstance(step, CachedTransformd):
-                fill_cache([item[step.key] for item in data], step, num_workers, progress)
+                fill_cache([item[str(step.key)] for item in data], step, num_workers, progress)
         volumes: list[dict[str, Any]] = []
         failures: list[str] = []
         for item in tqdm(data, desc="Loading volumes", unit="volume", disable=not progress, leave=False):

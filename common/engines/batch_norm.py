@@ -1,7 +1,8 @@
 """Batch-normalisation statistics for evaluation: running averages, as in the paper, or recomputed ones.
 
 Running averages with momentum 0.01 lag behind weights that move fast, and one labelled patient's statistics fit
-others badly. Recomputed ones come from a fixed pass over slices, without labels: the bundle documents what that changes.
+others badly. Recomputed ones come from a fixed pass over
+slices, without labels.
 """
 
 from __future__ import annotations

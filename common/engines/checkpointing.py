@@ -149,9 +149,7 @@ class Resume:
 
     def _save(self, engine: Engine) -> None:
         objects = {name: holder.state_dict() for name, holder in self.objects.items()}
-        save_atomically(
-            {"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path
-        )
+        save_atomically({"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path)
         self._saved_at = time.monotonic()
 
 
@@ -162,5 +160,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-
-

@@ -44,7 +44,7 @@ class Progress:
         )
 
     def _update(self, engine: Engine) -> None:
-        values = {"loss": f"{float(engine.state.output['loss']):.4f}"}
+        values = {"loss": f"{engine.state.output['loss'].item():.4f}"}
         if self.evaluator is not None and self.evaluator.state.metrics:
             name = self.evaluator.state.key_metric_name
             values[name] = f"{self.evaluator.state.metrics[name]:.3f}"
@@ -73,7 +73,7 @@ class StopOnNaN:
 
     def check(self, engine: Engine) -> None:
         """Raise a FloatingPointError if the loss of the last step is not finite."""
-        loss = float(engine.state.output["loss"])
+        loss = engine.state.output["loss"].item()
         if loss - loss != 0:
             raise FloatingPointError(
                 f"The loss is {loss} at step {engine.state.iteration}: nothing was saved since the last finite one. "

@@ -26,7 +26,7 @@ def num_epochs(steps: int, steps_per_epoch: int) -> int:
     """
     if steps < 1 or steps_per_epoch < 1 or steps % steps_per_epoch:
         raise ValueError(
-            f"steps must be a positive multiple of steps_per_epoch, got {steps!r} and {steps_per_epoch!r}: change either."
+            f"steps must be a positive multiple of steps_per_epoch, got {steps!r} and {steps_per_epoch!r}."
         )
     return steps // steps_per_epoch
 

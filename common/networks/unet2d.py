@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +49,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = (in_channels, *ENCODER_CHANNELS)
         self.levels = nn.ModuleList(
-            nn.Sequential(convolution(a, b, 3), convolution(b, b, 3)) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(convolution(a, b, 3), convolution(b, b, 3)) for a, b in pairwise(widths)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -96,7 +98,7 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = ENCODER_CHANNELS[::-1]
-        self.blocks = nn.ModuleList(DecoderBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(DecoderBlock(a, b) for a, b in pairwise(widths))
 
     def forward(self, features: list[Tensor], num_blocks: int = NUM_DECODER_BLOCKS) -> Tensor:
         """Decode the encoder's maps with the first `num_blocks` blocks.
@@ -135,9 +137,7 @@ class UNet2d(nn.Module):
         width = ENCODER_CHANNELS[0]
         self.encoder = Encoder(in_channels)
         self.decoder = Decoder()
-        self.head = nn.Sequential(
-            convolution(width, width, 3), nn.Conv2d(width, num_classes, 3, padding=1, bias=False)
-        )
+        self.head = nn.Sequential(convolution(width, width, 3), nn.Conv2d(width, num_classes, 3, padding=1, bias=False))
         self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:

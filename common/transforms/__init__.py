@@ -5,25 +5,12 @@ The volume transforms are re-exported here; the views are imported from their mo
 
 from __future__ import annotations
 
-from .n4 import N4BiasFieldCorrection, N4BiasFieldCorrectiond
-from .volume import (
-    CheckVolumed,
-    MatchLabeld,
-    OrientSlices,
-    OrientSlicesd,
-    ResampleInPlane,
-    ResampleInPlaned,
-    VolumeError,
-)
-
-__all__ = [
-    "CheckVolumed",
-    "MatchLabeld",
-    "N4BiasFieldCorrection",
-    "N4BiasFieldCorrectiond",
-    "OrientSlices",
-    "OrientSlicesd",
-    "ResampleInPlane",
-    "ResampleInPlaned",
-    "VolumeError",
-]
+from .n4 import N4BiasFieldCorrection as N4BiasFieldCorrection
+from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond
+from .volume import CheckVolumed as CheckVolumed
+from .volume import MatchLabeld as MatchLabeld
+from .volume import OrientSlices as OrientSlices
+from .volume import OrientSlicesd as OrientSlicesd
+from .volume import ResampleInPlane as ResampleInPlane
+from .volume import ResampleInPlaned as ResampleInPlaned
+from .volume import VolumeError as VolumeError

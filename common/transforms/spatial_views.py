@@ -25,8 +25,10 @@ from torch import Tensor
 def _sample(images: Tensor, rows: Tensor, columns: Tensor, mode: str, padding_mode: str) -> Tensor:
     """Read images (B, C, H', W') at pixel positions ``rows`` and ``columns`` (B, H, W); returns (B, C, H, W)."""
     height, width = images.shape[-2:]
-    # In grid_sample's coordinates -1 and 1 are the outer edges of the outer pixels.
-    grid = torch.stack([(2.0 * columns + 1.0) / width - 1.0, (2.0 * rows + 1.0) / height - 1.0], dim=-1)
+    # In grid_sample's coordinates -1 and 1 are the outer edges of the outer pixels. Stacked as two planes, not as
+    # pairs: on a CPU interleaving them takes as long as sampling.
+    grid = torch.stack([(2.0 * columns + 1.0) / width - 1.0, (2.0 * rows + 1.0) / height - 1.0], dim=1)
+    grid = grid.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
 
 
@@ -105,7 +107,7 @@ class RandomCropResize:
 
 
 class SpatialParameters(NamedTuple):
-    """Affine parameters of B images: about its centre an image is scaled, flipped left to right, and rotated."""
+    """Affine parameters of B images: an image is flipped left to right, then scaled and rotated about its centre."""
 
     angles: Tensor
     """(B,) float64, degrees, counter-clockwise as in `numpy.rot90`."""

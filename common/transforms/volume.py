@@ -167,7 +167,7 @@ class OrientSlices(InvertibleTransform):
     """
 
     def __init__(self, axcodes: str) -> None:
-        if sorted("RAS"["LPI".index(code)] if code in "LPI" else code for code in axcodes) != sorted("RAS"):
+        if len(axcodes) != 3 or any(sum(code in pair for code in axcodes) != 1 for pair in _AXIS_LABELS):
             raise ValueError(f"axcodes must have one letter of each pair L/R, P/A, I/S, got {axcodes!r}; try 'LPS'.")
         self.axcodes = axcodes
 

@@ -34,8 +34,11 @@ def test_one_slice_of_each_partition_of_distinct_volumes(generator, num_partitio
         assert torch.equal(layout.volumes, torch.arange(4).repeat_interleave(num_partitions))
         seen.update(indices.tolist())
     starts = slices.starts.tolist()
-    expected = {start + k for start, depth in zip(starts, depths, strict=False)
-                for k in range(depth // num_partitions * num_partitions)}
+    expected = {
+        start + k
+        for start, depth in zip(starts, depths, strict=False)
+        for k in range(depth // num_partitions * num_partitions)
+    }
     assert seen == expected  # all but the slices beyond the last whole partition
 
 

@@ -20,8 +20,7 @@ def test_number_of_parameters_is_the_papers(num_classes, count):
 def test_encoder_halves_five_times(side):
     features = UNet2d(4).eval().encoder(torch.zeros(1, 1, side, side))
     assert [tuple(value.shape[1:]) for value in features] == [
-        (channels, side // 2**level, side // 2**level)
-        for level, channels in enumerate((16, 32, 64, 128, 128, 128))
+        (channels, side // 2**level, side // 2**level) for level, channels in enumerate((16, 32, 64, 128, 128, 128))
     ]
 
 

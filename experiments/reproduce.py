@@ -1,0 +1,157 @@
+"""Run the missing cells; every stage goes through the bundle's configs and is kept when finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from common.evaluation import write_text_atomically
+
+from .grid import SCHEDULES, Cell, acdc_cells
+from .stages import REPOSITORY, run_config
+
+logger = logging.getLogger(__name__)
+
+BUNDLE = REPOSITORY / "bundle_acdc"
+RESULTS = REPOSITORY / "experiments" / "results" / "acdc"
+
+
+def reproduce(
+    dataset_dir: str,
+    schedule: str = "full",
+    runs_dir: str = str(REPOSITORY / "runs"),
+    max_minutes: float = float("inf"),
+    list: bool = False,
+) -> None:
+    """Run the ACDC cells with one labelled volume that have no result file yet.
+
+    Args:
+        dataset_dir: the ACDC folder.
+        schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
+        runs_dir: keeps checkpoints and states; an interrupted run continues from there.
+        max_minutes: no new cell is begun after this time.
+        list: only show which cells are done.
+
+    Raises:
+        ValueError: if the schedule is unknown.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
+    started = time.monotonic()
+    for cell in acdc_cells(SCHEDULES[schedule]):
+        target = RESULTS / schedule / f"{cell.name}.json"
+        done = target.is_file() and json.loads(target.read_text())["key"] == cell.key
+        if list:
+            print(f"{'done   ' if done else 'missing'} {schedule} {cell.name}")
+        elif not done and time.monotonic() - started < max_minutes * 60:
+            logger.info(f"Cell {cell.name}, schedule {schedule}.")
+            result = run_cell(cell, Path(dataset_dir).resolve(), Path(runs_dir).resolve() / schedule)
+            write_text_atomically(target, json.dumps(result, indent=1) + "\n")
+
+
+def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
+    """Pre-train if that has not been done, fine-tune, and evaluate the selected and the last checkpoint."""
+    shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
+    seconds: dict[str, float] = {}
+    weights = runs_dir / f"pretrained_seed{cell.seed}"
+    if cell.pretraining != "random":
+        with timed(seconds, "pretrain_global"):
+            run_config(
+                BUNDLE,
+                "pretrain_global",
+                **shared,
+                steps=cell.schedule.global_steps,
+                steps_per_epoch=cell.schedule.steps_per_epoch,
+                ckpt_dir=weights,
+                output_dir=weights / "global",
+            )
+    if cell.pretraining == "GD+LR":
+        with timed(seconds, "pretrain_local"):
+            run_config(
+                BUNDLE,
+                "pretrain_local",
+                **shared,
+                steps=cell.schedule.local_steps,
+                steps_per_epoch=cell.schedule.steps_per_epoch,
+                ckpt_dir=weights,
+                output_dir=weights / "local",
+            )
+    folder = runs_dir / cell.name
+    initialisation = {"random": "random", "GD": "encoder", "GD+LR": "encoder_decoder"}[cell.pretraining]
+    with timed(seconds, "train"):
+        run_config(
+            BUNDLE,
+            "train",
+            **shared,
+            num_labelled=cell.num_labelled,
+            combination=cell.combination,
+            initialisation=initialisation,
+            pretrained_dir=weights,
+            batch_size=cell.schedule.fine_tuning_batch_size,
+            steps=cell.schedule.fine_tuning_steps,
+            steps_per_epoch=cell.schedule.steps_per_epoch,
+            ckpt_dir=folder,
+            output_dir=folder,
+        )
+    evaluations: dict[str, Any] = {}
+    for name, file in (
+        ("selected, recomputed", "model.pt"),
+        ("selected, running average", "model_running_average.pt"),
+        ("last, recomputed", "last.pt"),
+        ("last, running average", "last_running_average.pt"),
+    ):
+        output_dir = folder / f"test_{Path(file).stem}"
+        run_config(
+            BUNDLE,
+            "evaluate",
+            dataset_dir=dataset_dir,
+            num_labelled=cell.num_labelled,
+            combination=cell.combination,
+            checkpoint=folder / file,
+            output_dir=output_dir,
+            pictures=file == "model.pt",
+        )
+        summary = json.loads((output_dir / "evaluation.json").read_text())
+        evaluations[name] = {"mean_dice": summary["mean_dice"], "volumes": summary["volumes"]}
+        environment = {"device": summary["settings"]["device"], "versions": summary["versions"]}
+    return {
+        "key": cell.key,
+        "cell": asdict(cell),
+        "commit": _commit(),
+        "configs_sha256": _configs_hash(),
+        **environment,
+        "seconds_in_this_run": seconds,
+        "evaluations": evaluations,
+    }
+
+
+class timed:
+    """Record the wall time of a block under a name."""
+
+    def __init__(self, record: dict[str, float], name: str):
+        self.record = record
+        self.name = name
+
+    def __enter__(self):
+        self.started = time.monotonic()
+
+    def __exit__(self, *_):
+        self.record[self.name] = round(time.monotonic() - self.started, 1)
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def _configs_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((BUNDLE / "configs").glob("*.json")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""The trainer with its handlers: resuming, finishing, stopping, saving."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from common.checkpoints import CheckpointError, read_weights
+from common.data.loader import BatchLoader
+from common.data.samplers import UniformSampler
+from common.data.slices import Slices
+from common.engines import AutocastInferer, BatchPictures, Progress, Resume, SaveWeights, StageTrainer, StopOnNaN
+from common.engines.trainer import num_epochs
+from common.losses import GlobalContrastiveLoss
+from common.networks import GlobalPretrainingNet, UNet2d
+from common.transforms.intensity_views import RandomIntensity
+from common.transforms.views import ContrastiveViews
+
+
+class Run:
+    """A small pre-training run, made afresh as a new process would."""
+
+    def __init__(self, folder, epochs, seed=0, settings=None, handlers=(), loss=None, interval_seconds=0.0):
+        torch.manual_seed(seed)
+        images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(9))
+        slices = Slices(images, None, torch.tensor([0, 6]))
+        loader = BatchLoader(slices, UniformSampler(slices, 3), ContrastiveViews("GR", RandomIntensity()), 2, seed)
+        self.network = GlobalPretrainingNet(UNet2d(2), (32, 32), hidden_features=8)
+        parameters = [value for value in self.network.parameters() if value.requires_grad]
+        self.optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        self.losses: list[float] = []
+        resume = Resume(
+            str(folder / "resume.pt"),
+            {"network": self.network, "optimizer": self.optimizer},
+            settings or {"seed": seed, "size": (32, 32)},
+            interval_seconds,
+        )
+        self.trainer = StageTrainer(
+            device="cpu",
+            max_epochs=epochs,
+            train_data_loader=loader,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=loss or GlobalContrastiveLoss("GR"),
+            inferer=AutocastInferer(precision="float32"),
+            train_handlers=[*handlers, resume],
+        )
+        self.trainer.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda engine: self.losses.append(engine.state.output["loss"].item())
+        )
+
+    def run(self):
+        self.trainer.run()
+        return self
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    whole = Run(tmp_path / "whole", epochs=3).run()
+    part = Run(tmp_path / "part", epochs=1).run()
+    rest = Run(tmp_path / "part", epochs=3).run()
+    assert len(whole.losses) == 6 and part.losses + rest.losses == whole.losses
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, rest.network.state_dict()[name]), name
+
+
+def test_interrupted_run_continues_from_the_last_epoch(tmp_path):
+    class Interrupt:
+        def attach(self, engine):
+            engine.add_event_handler(Events.ITERATION_STARTED(once=4), self.stop)
+
+        def stop(self):
+            raise KeyboardInterrupt
+
+    interrupted = Run(tmp_path, epochs=3, handlers=[Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    assert len(Run(tmp_path, epochs=3).run().losses) == 4
+
+
+def test_finished_run_is_left_alone(tmp_path):
+    first = Run(tmp_path, epochs=2).run()
+    again = Run(tmp_path, epochs=2).run()
+    assert again.losses == []
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name])
+
+
+def test_other_settings_are_refused(tmp_path):
+    Run(tmp_path, epochs=1).run()
+    with pytest.raises(CheckpointError, match=r"seed was 0, is 1.*Choose another output_dir"):
+        Run(tmp_path, epochs=1, settings={"seed": 1, "size": (32, 32)})
+
+
+def test_nan_stops_the_run_and_saves_nothing(tmp_path):
+    target = tmp_path / "weights.pt"
+
+    def broken(embeddings, layout):
+        return embeddings.sum() * float("nan")
+
+    run = Run(tmp_path, epochs=2, loss=broken, handlers=[StopOnNaN(every=1)])
+    run.trainer.add_event_handler(Events.COMPLETED, SaveWeights(run.network, str(target)).save)
+    with pytest.raises(FloatingPointError, match="nan at step 1"):
+        run.run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_a_part_are_saved_bare(tmp_path):
+    run = Run(tmp_path, epochs=1)
+    saver = SaveWeights(run.network.unet, str(tmp_path / "pretrained_encoder.pt"), run.network.pretrained_prefixes())
+    saver.attach(run.trainer)
+    run.run()
+    weights = read_weights(tmp_path / "pretrained_encoder.pt")
+    assert set(weights) == {name for name in UNet2d(2).state_dict() if name.startswith("encoder.")}
+
+
+def test_progress_and_pictures(tmp_path, capsys):
+    run = Run(tmp_path, epochs=1, handlers=[Progress("global", every=1), BatchPictures(str(tmp_path / "events"))])
+    run.run()
+    assert "global: 100%" in capsys.readouterr().err
+    assert any(path.stat().st_size > 1000 for path in (tmp_path / "events").iterdir())
+
+
+@pytest.mark.parametrize(("steps", "per_epoch"), [(0, 5), (7, 5), (5, 0)])
+def test_number_of_epochs(steps, per_epoch):
+    assert num_epochs(10, 5) == 2
+    with pytest.raises(ValueError, match="positive multiple"):
+        num_epochs(steps, per_epoch)

@@ -1,0 +1,531 @@
+from __future__ import annotations
+
+import itertools
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.transforms import (
+    Compose,
+    Invertd,
+    LoadImaged,
+    Orientation,
+    ResizeWithPadOrCropd,
+    ScaleIntensityRangePercentilesd,
+)
+from scipy.ndimage import convolve1d
+from scipy.special import erf
+
+from common.transforms import (
+    CheckVolumed,
+    MatchLabeld,
+    OrientSlices,
+    OrientSlicesd,
+    ResampleInPlane,
+    ResampleInPlaned,
+    VolumeError,
+)
+
+LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+LPS_AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
+
+
+def rotation(*degrees: float) -> np.ndarray:
+    """Rotate about the three world axes in turn."""
+    result = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(degrees)):
+        turn = np.eye(3)
+        i, j = (k for k in range(3) if k != axis)
+        turn[[i, j, i, j], [i, j, j, i]] = np.cos(angle), np.cos(angle), -np.sin(angle), np.sin(angle)
+        result = result @ turn
+    return result
+
+
+def make_affine(spacing, permutation=(0, 1, 2), signs=(1, 1, 1), degrees=(0.0, 0.0, 0.0)) -> np.ndarray:
+    """Voxel axis i runs along world axis permutation[i], with signs[i]; then everything is rotated."""
+    affine = np.eye(4)
+    axes = np.zeros((3, 3))
+    axes[list(permutation), range(3)] = np.asarray(signs) * spacing
+    affine[:3, :3] = rotation(*degrees) @ axes
+    affine[:3, 3] = 10.0, -20.0, 30.0
+    return affine
+
+
+def world(affine: np.ndarray, shape) -> np.ndarray:
+    """World coordinates of all voxel centres, (*shape, 3)."""
+    indices = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
+    return indices @ affine[:3, :3].T + affine[:3, 3]
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = LPS_AFFINE) -> str:
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return str(path)
+
+
+def noise(shape, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(10, 100, shape).astype(np.float32)
+
+
+def load(key: str = "image") -> LoadImaged:
+    return LoadImaged(keys=key, image_only=True, ensure_channel_first=True)
+
+
+def make_preprocessing(spacing: float = 1.0, size: int = 20) -> Compose:
+    return Compose(
+        [
+            load(),
+            CheckVolumed(keys="image"),
+            OrientSlicesd(keys="image", axcodes="LPS"),
+            ScaleIntensityRangePercentilesd(keys="image", lower=1, upper=99, b_min=0, b_max=1, clip=False),
+            ResampleInPlaned(keys="image", spacing_mm=spacing),
+            ResizeWithPadOrCropd(keys="image", spatial_size=(size, size, -1)),
+        ]
+    )
+
+
+def make_label_preprocessing(spacing: float, size: int, values=(0, 1, 2, 3)) -> Compose:
+    return Compose(
+        [
+            load("label"),
+            MatchLabeld(keys="label", reference="image", values=values),
+            OrientSlicesd(keys="label", axcodes="LPS"),
+            ResampleInPlaned(keys="label", spacing_mm=spacing, mode="nearest"),
+            ResizeWithPadOrCropd(keys="label", spatial_size=(size, size, -1)),
+        ]
+    )
+
+
+def invert(preprocessing: Compose, image: MetaTensor, pred: torch.Tensor) -> MetaTensor:
+    inverter = Invertd(keys="pred", transform=preprocessing, orig_keys="image", nearest_interp=False)
+    return inverter({"image": image, "pred": MetaTensor(pred)})["pred"]
+
+
+# ---- CheckVolumed
+
+
+def patch(path: str, offset: int, value: float) -> str:
+    content = bytearray(Path(path).read_bytes())
+    content[offset : offset + 4] = struct.pack("<f", value)
+    Path(path).write_bytes(content)
+    return path
+
+
+def with_value(value: float) -> np.ndarray:
+    volume = noise((8, 7, 3))
+    volume[1, 2, :2] = value
+    return volume
+
+
+def almost_constant() -> np.ndarray:
+    volume = np.full((20, 20, 5), 7, np.float32)
+    volume[0, 0, 0] = 50
+    return volume
+
+
+BAD_IMAGES = {
+    "2d": (lambda p: save(p, noise((8, 7))), "is a 2-D image of 8 x 7 pixels.*one slice"),
+    "4d": (lambda p: save(p, noise((8, 7, 3, 4))), "got 4 channels or frames of 8 x 7 x 3 voxels.*slicer"),
+    "5d": (lambda p: save(p, noise((8, 7, 3, 1, 2))), "must hold one 3-D volume, got 2 channels or frames"),
+    "empty": (lambda p: save(p, np.zeros((8, 0, 3), np.float32)), "has no voxels: its size is 8 x 0 x 3"),
+    "nan": (lambda p: save(p, with_value(np.nan)), "has 2 of 168 voxels that are NaN or infinite"),
+    "inf": (lambda p: save(p, with_value(-np.inf)), "has 2 of 168 voxels that are NaN or infinite"),
+    "zeros": (lambda p: save(p, np.zeros((8, 7, 3), np.float32)), "contains only zeros"),
+    "constant": (lambda p: save(p, np.full((8, 7, 3), 5, np.int16)), "constant intensity.*both 5"),
+    "almost constant": (lambda p: save(p, almost_constant()), "constant intensity.*both 7"),
+    "pixdim zero": (lambda p: patch(save(p, noise((8, 7, 3))), 80, 0.0), r"voxel size of 0 \(pixdim 0 x 1.5 x 8\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES, ids=str)
+def test_unusable_images_are_refused_by_name(tmp_path, case):
+    make, message = BAD_IMAGES[case]
+    path = make(tmp_path / "bad image.nii")
+    data = load()({"image": path})
+    with pytest.raises(VolumeError, match=message) as caught:
+        CheckVolumed(keys="image")(data)
+    assert str(caught.value).startswith(path)
+
+
+@pytest.mark.parametrize("spacing", [0.0, np.nan, np.inf], ids=str)
+def test_unusable_affine_is_refused(spacing):
+    image = MetaTensor(torch.rand(1, 8, 7, 3), affine=torch.diag(torch.tensor([1.0, spacing, 8.0, 1.0])))
+    image.meta["filename_or_obj"] = "a.nii.gz"
+    with pytest.raises(VolumeError, match=r"^a.nii.gz must have a finite and positive voxel size, got 1 x "):
+        CheckVolumed(keys="image")({"image": image})
+
+
+def test_nan_pixdim_is_refused_where_it_is_used(tmp_path):
+    image = nib.Nifti1Image(noise((8, 7, 3)), LPS_AFFINE)
+    image.set_sform(LPS_AFFINE, 0)
+    image.set_qform(LPS_AFFINE, 1)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(VolumeError, match="positive voxel size, got 1.5 x nan x 8 mm"):
+        CheckVolumed(keys="image")(load()({"image": patch(str(tmp_path / "a.nii"), 84, np.nan)}))
+
+
+@pytest.mark.parametrize("shape", [(8, 7, 3), (8, 7, 1), (8, 7, 3, 1)], ids=str)
+def test_usable_images_pass_unchanged(tmp_path, shape):
+    data = load()({"image": save(tmp_path / "a.nii.gz", noise(shape))})
+    assert CheckVolumed(keys="image")(data)["image"] is data["image"]
+
+
+def test_tensor_without_metadata_is_refused():
+    with pytest.raises(TypeError, match="volume must be a MetaTensor, got Tensor"):
+        OrientSlices("LPS")(torch.rand(1, 8, 7, 3))
+
+
+# ---- OrientSlices
+
+ALIGNED = [
+    (permutation, signs)
+    for permutation in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+# The last four have axes exactly between two or three world axes.
+ROTATIONS = [(20.0, 0.0, 0.0), (30.0, 50.0, 10.0), (45.0, 0.0, 0.0), (45.0, 45.0, 0.0), (0.0, 45.0, 45.0)]
+ROTATIONS.append((45.0, float(np.rad2deg(np.arcsin(1 / np.sqrt(3)))), 0.0))
+
+
+@pytest.mark.parametrize("axcodes", ["LPS", "RAS"])
+def test_orientation_without_thick_slices_is_that_of_monai(axcodes):
+    for permutation, signs in ALIGNED:
+        affine = torch.as_tensor(make_affine((1.0, 1.1, 1.2), permutation, signs))
+        volume = MetaTensor(torch.rand(2, 4, 5, 6), affine=affine)
+        expected = Orientation(axcodes, labels=LABELS)(volume)
+        oriented = OrientSlices(axcodes)(volume)
+        assert torch.equal(oriented.as_tensor(), expected.as_tensor())
+        assert torch.equal(oriented.affine, expected.affine)
+
+
+@pytest.mark.parametrize(
+    ("slice_world_axis", "expected"), [(0, "PSL"), (1, "LSP"), (2, "LPS")], ids=["sagittal", "coronal", "axial"]
+)
+@pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), (20.0, -15.0, 25.0)], ids=["aligned", "oblique"])
+def test_thick_slices_come_last(slice_world_axis, expected, degrees):
+    for permutation, signs in ALIGNED:
+        spacing = np.where(np.asarray(permutation) == slice_world_axis, 8.0, 1.5)
+        slice_axis = permutation.index(slice_world_axis)
+        affine = torch.as_tensor(make_affine(spacing, permutation, signs, degrees))
+        oriented = OrientSlices("LPS")(MetaTensor(torch.rand(1, 4, 5, 6), affine=affine))
+        assert oriented.shape[-1] == (4, 5, 6)[slice_axis]
+        assert np.allclose(np.linalg.norm(oriented.affine[:3, :3], axis=0), (1.5, 1.5, 8.0))
+        assert "".join(nib.aff2axcodes(oriented.affine.numpy())) == expected
+
+
+def test_orientation_moves_every_voxel_with_its_world_position():
+    for degrees in ROTATIONS:
+        affine = make_affine((1.2, 8.0, 1.3), (2, 0, 1), (1, -1, -1), degrees)
+        positions = world(affine, (4, 5, 6))
+        volume = MetaTensor(torch.as_tensor(positions).permute(3, 0, 1, 2), affine=torch.as_tensor(affine))
+        oriented = OrientSlices("LPS")(volume)
+        expected = world(oriented.affine.numpy(), oriented.shape[1:])
+        assert np.allclose(oriented.permute(1, 2, 3, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("spacing", [(1.2, 1.3, 8.0), (1.2, 1.3, 1.4)], ids=["thick", "thin"])
+def test_orientation_is_undone_exactly(spacing):
+    orient = OrientSlices("LPS")
+    for degrees in [(0.0, 0.0, 0.0), *ROTATIONS]:
+        for permutation, signs in ALIGNED:
+            affine = torch.as_tensor(make_affine(spacing, permutation, signs, degrees))
+            volume = MetaTensor(torch.rand(1, 2, 3, 4), affine=affine)
+            restored = orient.inverse(orient(volume))
+            assert torch.equal(restored.as_tensor(), volume.as_tensor())
+            assert torch.equal(restored.affine, affine)
+            assert restored.applied_operations == []
+
+
+@pytest.mark.parametrize("axcodes", ["LPX", "LP", "LRS", "LPSA"])
+def test_axcodes_are_checked(axcodes):
+    with pytest.raises(ValueError, match=f"axcodes must have one letter of each pair .* got '{axcodes}'"):
+        OrientSlices(axcodes)
+
+
+def test_files_without_a_coordinate_system_are_taken_as_they_come(tmp_path):
+    image = nib.Nifti1Image(noise((8, 7, 3)), None)
+    image.header.set_zooms((1.5, 1.5, 8.0))
+    nib.save(image, tmp_path / "a.nii.gz")
+    loaded = load()({"image": tmp_path / "a.nii.gz"})["image"]
+    oriented = OrientSlices("LPS")(loaded)
+    assert nib.aff2axcodes(loaded.affine.numpy()) == ("L", "A", "S")
+    assert torch.equal(oriented.as_tensor(), loaded.as_tensor().flip(2))
+
+
+# ---- ResampleInPlane
+
+
+@pytest.mark.parametrize(
+    ("spacing", "target", "size"),
+    [
+        ((1.5, 1.5, 8.0), 1.36719, (26, 23, 3)),
+        ((1.0, 2.0, 8.0), 1.36719, (18, 31, 3)),
+        ((1.5, 1.5, 8.0), (3.0, 1.5), (12, 21, 3)),
+        ((1.5, 1.5, 8.0), 1.5, (24, 21, 3)),
+        ((0.01, 1.5, 8.0), 1.5, (1, 21, 3)),
+    ],
+    ids=["finer", "mixed", "two targets", "same", "never empty"],
+)
+def test_size_and_affine_of_the_new_grid(spacing, target, size):
+    affine = make_affine(spacing, (1, 0, 2), (-1, 1, 1), (10.0, 20.0, 30.0))
+    positions = world(affine, (24, 21, 3))
+    volume = MetaTensor(torch.as_tensor(positions, dtype=torch.float32).permute(3, 0, 1, 2), affine=affine)
+    resampled = ResampleInPlane(target)(volume)
+    assert tuple(resampled.shape[1:]) == size
+    new_spacing = np.linalg.norm(resampled.affine.numpy()[:3, :3], axis=0)
+    assert np.allclose(new_spacing, np.multiply(spacing, (24, 21, 3)) / size)
+    # Corners of the field of view stay where they were.
+    for corner in itertools.product((0, 1), repeat=3):
+        old = affine @ [*(c * n - 0.5 for c, n in zip(corner, (24, 21, 3), strict=True)), 1]
+        new = resampled.affine.numpy() @ [*(c * n - 0.5 for c, n in zip(corner, size, strict=True)), 1]
+        assert np.allclose(old, new)
+
+
+@pytest.mark.parametrize("target", [1.1, 1.9], ids=["up", "down"])
+def test_images_lie_where_the_affine_says(target):
+    # World coordinates are linear, which neither interpolation nor a symmetric smoothing changes off the border.
+    affine = make_affine((1.5, 1.5, 8.0), (0, 1, 2), (-1, -1, 1))
+    positions = world(affine, (40, 36, 3))
+    volume = MetaTensor(torch.as_tensor(positions, dtype=torch.float32).permute(3, 0, 1, 2), affine=affine)
+    resampled = ResampleInPlane(target)(volume)
+    expected = world(resampled.affine.numpy(), resampled.shape[1:])
+    inner = (slice(4, -4), slice(4, -4), slice(None))
+    assert np.allclose(resampled.permute(1, 2, 3, 0).numpy()[inner], expected[inner], atol=1e-3)
+
+
+def bilinear_in_plane(image: np.ndarray, size) -> np.ndarray:
+    """Half-pixel centres, edges repeated, axis by axis."""
+    for axis, length in enumerate(size):
+        at = np.clip((np.arange(length) + 0.5) * image.shape[axis] / length - 0.5, 0, image.shape[axis] - 1)
+        low = np.minimum(np.floor(at).astype(int), image.shape[axis] - 2)
+        weight = (at - low).reshape([-1 if i == axis else 1 for i in range(3)])
+        image = np.take(image, low, axis) * (1 - weight) + np.take(image, low + 1, axis) * weight
+    return image
+
+
+def smooth_in_plane(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian integrated over each pixel, zeros beyond the border."""
+    edges = (np.arange(-4, 6) - 0.5) / (sigma * np.sqrt(2))
+    kernel = np.diff(erf(edges)) / 2
+    return convolve1d(convolve1d(image, kernel, 0, mode="constant"), kernel, 1, mode="constant")
+
+
+@pytest.mark.parametrize(("target", "sigma"), [(3.0, 0.5), (4.5, 1.0)], ids=str)
+def test_shrinking_images_are_smoothed_in_plane_only(target, sigma):
+    image = noise((24, 18, 3))
+    image[:, :, 1] *= 100  # would show up in its neighbours
+    volume = MetaTensor(torch.as_tensor(image)[None], affine=torch.as_tensor(make_affine((1.5, 1.5, 1.0))))
+    resampled = ResampleInPlane(target)(volume)[0].numpy()
+    expected = bilinear_in_plane(smooth_in_plane(image, sigma), (round(36 / target), round(27 / target)))
+    assert np.allclose(resampled, expected, rtol=1e-3)
+
+
+def test_growing_images_are_not_smoothed():
+    image = noise((24, 20, 3))
+    volume = MetaTensor(torch.as_tensor(image)[None], affine=torch.as_tensor(make_affine((1.5, 1.5, 8.0))))
+    assert np.allclose(ResampleInPlane(1.0)(volume)[0], bilinear_in_plane(image, (36, 30)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", [1.1, 2.9], ids=["up", "down"])
+def test_labels_take_the_nearest_voxel(target):
+    label = np.random.default_rng(0).integers(0, 4, (24, 21, 3)).astype(np.float32)
+    volume = MetaTensor(torch.as_tensor(label)[None], affine=torch.as_tensor(make_affine((1.5, 1.5, 8.0))))
+    resampled = ResampleInPlane(target, "nearest")(volume)[0].numpy()
+    size = resampled.shape
+    nearest = [np.floor((np.arange(m) + 0.5) * n / m).astype(int) for n, m in zip(label.shape, size, strict=True)]
+    assert np.array_equal(resampled, label[np.ix_(*nearest)])
+
+
+def test_each_key_has_its_mode():
+    label = MetaTensor(torch.randint(0, 2, (1, 9, 9, 2)).float() * 3, affine=torch.as_tensor(make_affine((1, 1, 5))))
+    data = {"image": label.clone(), "label": label}
+    data = ResampleInPlaned(["image", "label"], 0.7, ["bilinear", "nearest"])(data)
+    assert set(data["label"].unique().tolist()) == {0, 3}
+    assert len(data["image"].unique()) > 2
+
+
+@pytest.mark.parametrize("spacing_mm", [0, -1.0, (1.0, float("nan")), float("inf")], ids=str)
+def test_target_spacing_is_checked(spacing_mm):
+    with pytest.raises(ValueError, match="spacing_mm must be positive"):
+        ResampleInPlane(spacing_mm)
+
+
+def test_mode_is_checked():
+    with pytest.raises(ValueError, match="mode must be one of .*'nearest'.*got 'cubic'"):
+        ResampleInPlaned("image", 1.0, "cubic")
+
+
+# ---- the whole preprocessing and back
+
+
+@pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), *ROTATIONS], ids=str)
+@pytest.mark.parametrize("size", [16, 25], ids=["crop", "pad"])
+def test_predictions_return_to_the_grid_of_the_file(tmp_path, degrees, size):
+    preprocessing = make_preprocessing(spacing=1.25, size=size)
+    for case, (permutation, signs) in enumerate(ALIGNED[::4] if any(degrees) else ALIGNED):
+        # The slice axis is voxel axis 2 in most cases, and the other two have odd and even lengths.
+        spacing = (1.2, 1.4, 6.0) if case % 3 else (6.0, 1.2, 1.4)
+        shape = (19, 22, 3) if case % 3 else (3, 19, 22)
+        affine = make_affine(spacing, permutation, signs, degrees)
+        positions = world(affine, shape)
+        path = save(tmp_path / "a.nii", positions[..., 0].astype(np.float32), affine)
+        image = preprocessing({"image": path})["image"]
+        assert tuple(image.shape) == (1, size, size, 3)
+        # What is predicted: where the affine says each voxel is, and that there is something.
+        here = torch.as_tensor(world(image.affine.numpy(), image.shape[1:]), dtype=torch.float32).permute(3, 0, 1, 2)
+        restored = invert(preprocessing, image, torch.cat([here, torch.ones_like(image.as_tensor())]))
+        assert tuple(restored.shape) == (4, *shape)
+        stored = nib.load(path).affine
+        assert np.array_equal(restored.affine.numpy(), stored)
+        assert np.array_equal(image.meta["original_affine"], stored)
+        inside = np.isclose(restored[3].numpy(), 1)
+        assert inside.mean() > 0.4
+        border = [2 * (n > 3) for n in shape]  # where the edge is repeated; not along the slice axis
+        interior = inside & np.pad(np.ones(np.subtract(shape, np.multiply(2, border)), bool), [(b, b) for b in border])
+        found = restored[:3].permute(1, 2, 3, 0).numpy()[interior]
+        assert np.allclose(found, positions[interior], atol=2e-2)
+
+
+def test_nothing_is_predicted_outside_the_crop(tmp_path):
+    preprocessing = make_preprocessing(spacing=1.5, size=10)
+    image = preprocessing({"image": save(tmp_path / "a.nii.gz", noise((20, 16, 3)))})["image"]
+    restored = invert(preprocessing, image, torch.ones(2, 10, 10, 3))
+    expected = torch.zeros(2, 20, 16, 3)
+    expected[:, 5:15, 3:13] = 1
+    assert torch.equal(restored.as_tensor(), expected)
+
+
+def test_batches_can_be_taken_apart_and_returned(tmp_path):
+    preprocessing = make_preprocessing(spacing=1.2, size=16)
+    affine = make_affine((1.2, 1.4, 6.0), (2, 0, 1), (-1, 1, 1), (5.0, 5.0, 5.0))
+    paths = [save(tmp_path / f"{i}.nii", noise((15, 18, 3), i), affine) for i in range(2)]
+    items = [preprocessing({"image": path}) for path in paths]
+    direct = [invert(preprocessing, item["image"], item["image"].as_tensor().clone()) for item in items]
+    batch = list_data_collate(items)
+    batch["pred"] = batch["image"].as_tensor().clone()
+    for item, expected, path in zip(decollate_batch(batch), direct, paths, strict=True):
+        restored = invert(preprocessing, item["image"], item["pred"])
+        assert torch.equal(restored.as_tensor(), expected.as_tensor())
+        assert np.array_equal(restored.affine.numpy(), nib.load(path).affine)
+        assert restored.meta["filename_or_obj"] == path
+
+
+def test_metadata_and_path_items_beside_the_image_are_left_alone(tmp_path):
+    # MONAI Label loads with image_only=False and keeps the path under "image_path".
+    preprocessing = make_preprocessing()
+    preprocessing.transforms[0]._loader.image_only = False
+    path = save(tmp_path / "a.nii.gz", noise((20, 16, 3)))
+    data = preprocessing({"image": path, "image_path": path})
+    assert data["image_path"] == path
+    assert tuple(invert(preprocessing, data["image"], data["image"].as_tensor().clone()).shape) == (1, 20, 16, 3)
+
+
+def test_percentiles_are_those_of_the_whole_volume(tmp_path):
+    volume = noise((20, 16, 3))
+    image = make_preprocessing(1.5, 24)({"image": save(tmp_path / "a.nii.gz", volume)})["image"][0].numpy()
+    low, high = np.percentile(volume, [1, 99])
+    assert np.allclose(image[2:22, 4:20], (volume - low) / (high - low), atol=1e-5)
+    assert image.min() < 0
+    assert image.max() > 1
+
+
+# ---- MatchLabeld
+
+
+@pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), (20.0, 30.0, -10.0)], ids=["aligned", "oblique"])
+def test_labels_land_on_their_image(tmp_path, degrees):
+    for case, (permutation, signs) in enumerate(ALIGNED[::5]):
+        affine = make_affine((0.9, 1.0, 6.0), permutation, signs, degrees)
+        x, y = np.meshgrid(np.linspace(-1, 1, 45), np.linspace(-1, 1, 40), indexing="ij")
+        image = np.stack([10 + 100 * ((x - 0.3) ** 2 + (y + 0.2 * z) ** 2 < 0.3) for z in (-1, 0, 1)], -1)
+        image_path = save(tmp_path / "image.nii", image.astype(np.float32), affine)
+        # The header of the label is wrong in every respect but the size.
+        label_path = save(tmp_path / "label.nii", (image > 50).astype(np.uint8), np.diag([2.0, -3.0, 1.0, 1.0]))
+        data = make_preprocessing(1.25, 32)({"image": image_path, "label": label_path})
+        data = make_label_preprocessing(1.25, 32, values=(0, 1))(data)
+        assert data["label"].dtype == torch.float32
+        assert torch.equal(data["label"].affine, data["image"].affine), case
+        expected = (data["image"] > 0.5).as_tensor()
+        assert expected.sum() > 300
+        # Thresholding a smoothed image moves the border by less than a pixel here and there.
+        assert (data["label"].as_tensor().bool() == expected).float().mean() > 0.985
+
+
+def test_label_is_put_on_the_grid_of_the_stored_image(tmp_path):
+    affine = make_affine((1.2, 1.4, 6.0), (2, 0, 1), (-1, 1, 1))
+    image_path = save(tmp_path / "image.nii.gz", noise((9, 8, 3)), affine)
+    label = np.random.default_rng(0).integers(0, 4, (9, 8, 3)).astype(np.float64)
+    label_path = save(tmp_path / "label.nii.gz", label)
+    data = make_preprocessing()({"image": image_path, "label": label_path})
+    loaded = load("label")(data)
+    matched = MatchLabeld(keys="label", reference="image", values=[0, 1, 2, 3])(loaded)["label"]
+    assert np.array_equal(matched[0].numpy(), label)
+    assert np.array_equal(matched.affine.numpy(), nib.load(image_path).affine)
+    assert np.array_equal(matched.meta["original_affine"], nib.load(image_path).affine)
+    assert np.array_equal(loaded["label"].affine.numpy(), nib.load(label_path).affine)
+    assert matched.meta["filename_or_obj"] == label_path
+
+
+def float_label() -> np.ndarray:
+    label = np.zeros((9, 8, 3), np.float32)
+    label[2:4, 3] = 1
+    label[5, 5, :] = 0.5
+    return label
+
+
+BAD_LABELS = {
+    "smaller": (np.zeros((9, 7, 3), np.uint8), "has 1 x 9 x 7 x 3 voxels .*image.nii.gz has 1 x 9 x 8 x 3"),
+    "transposed": (np.zeros((8, 9, 3), np.uint8), "has 1 x 8 x 9 x 3 voxels"),
+    "one channel for each class": (np.zeros((9, 8, 3, 4), np.uint8), "has 4 x 9 x 8 x 3 voxels"),
+    "grey values": (
+        np.where(float_label() > 0, 255, 0).astype(np.uint8),
+        "has 1 values .* 255. Allowed are 0, 1, 2, 3",
+    ),
+    "fraction": (float_label(), "has 1 values that are no class index: 0.5"),
+    "negative": (-np.ceil(float_label()).astype(np.int16), "has 1 values that are no class index: -1"),
+    "nan": (np.where(float_label() > 0, np.nan, 0).astype(np.float32), "no class index: nan"),
+    "image": (noise((9, 8, 3)), r"has 216 values that are no class index: [\d.]+, .*, \.\.\.\. Allowed"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS, ids=str)
+def test_unusable_labels_are_refused_by_name(tmp_path, case):
+    label, message = BAD_LABELS[case]
+    image_path = save(tmp_path / "image.nii.gz", noise((9, 8, 3)))
+    label_path = save(tmp_path / "label.nii.gz", label)
+    data = load("label")(make_preprocessing()({"image": image_path, "label": label_path}))
+    with pytest.raises(VolumeError, match=message) as caught:
+        MatchLabeld(keys="label", reference="image", values=[0, 1, 2, 3])(data)
+    assert str(caught.value).startswith(label_path)
+
+
+# ---- real volumes
+
+
+def dice(found: np.ndarray, truth: np.ndarray, value: int) -> float:
+    return 2 * np.sum((found == value) & (truth == value)) / (np.sum(found == value) + np.sum(truth == value))
+
+
+@pytest.mark.parametrize("patient", ["patient002", "patient042", "patient087"])
+def test_ground_truth_survives_the_way_there_and_back(acdc_dir, patient):
+    stem = acdc_dir / "training" / patient / f"{patient}_frame01"
+    data = {"image": f"{stem}.nii.gz", "label": f"{stem}_gt.nii.gz"}
+    preprocessing = make_preprocessing(1.36719, 192)
+    data = make_label_preprocessing(1.36719, 192)(preprocessing(data))
+    assert data["image"].shape == data["label"].shape
+    classes = torch.nn.functional.one_hot(data["label"][0].as_tensor().long(), 4).permute(3, 0, 1, 2).float()
+    found = invert(preprocessing, data["image"], classes).argmax(0).numpy()
+    truth = np.asarray(nib.load(f"{stem}_gt.nii.gz").dataobj)
+    for value, least in ((1, 0.99), (2, 0.98), (3, 0.99)):
+        assert dice(found, truth, value) >= least
+
+
+def test_files_of_the_paper_are_not_reoriented(acdc_dir):
+    path = acdc_dir / "training" / "patient002" / "patient002_frame01.nii.gz"
+    loaded = load()({"image": path})["image"]
+    oriented = OrientSlices("LPS")(loaded)
+    assert torch.equal(oriented.as_tensor(), loaded.as_tensor())
+    assert torch.equal(oriented.affine, loaded.affine)
