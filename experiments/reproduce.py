@@ -7,13 +7,14 @@ import json
 import logging
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from common.evaluation import write_text_atomically
 
-from .grid import SCHEDULES, Cell, acdc_cells
+from .grid import PRETRAININGS, SCHEDULES, Cell, acdc_cells
 from .stages import REPOSITORY, run_config
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ RESULTS = REPOSITORY / "experiments" / "results" / "acdc"
 def reproduce(
     dataset_dir: str,
     schedule: str = "full",
+    starts: Sequence[str] = PRETRAININGS,
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = float("inf"),
     list: bool = False,
@@ -34,17 +36,23 @@ def reproduce(
     Args:
         dataset_dir: the ACDC folder.
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
+        starts: which initialisations: "random", "GD", "GD+LR".
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
         max_minutes: no new cell is begun after this time.
         list: only show which cells are done.
 
     Raises:
-        ValueError: if the schedule is unknown.
+        ValueError: if the schedule or a start is unknown.
     """
+    starts = (starts,) if isinstance(starts, str) else tuple(starts)
+    if unknown := [start for start in starts if start not in PRETRAININGS]:
+        raise ValueError(f"starts must be among {PRETRAININGS}, got {unknown}.")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
     started = time.monotonic()
     for cell in acdc_cells(SCHEDULES[schedule]):
+        if cell.pretraining not in starts:
+            continue
         target = RESULTS / schedule / f"{cell.name}.json"
         done = target.is_file() and json.loads(target.read_text())["key"] == cell.key
         if list:

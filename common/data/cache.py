@@ -15,6 +15,7 @@ import logging
 import os
 import types
 import uuid
+import zipfile
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
@@ -205,6 +206,9 @@ def _unpack(entry: dict[str, Any], path: Path) -> MetaTensor:
 def _read(entry_path: Path) -> dict[str, Any] | None:
     """Return an entry, or None if it is not there or cannot be used."""
     try:
+        with zipfile.ZipFile(entry_path) as archive:  # torch.load does not look at the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         entry = torch.load(entry_path, weights_only=True)
         return {key: entry[key] for key in ("volume", "meta", "applied_operations")}
     except FileNotFoundError:
