@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 PRETRAININGS = ("random", "GD", "GD+LR")
@@ -25,7 +26,7 @@ SCHEDULES = {
     schedule.name: schedule
     for schedule in (
         Schedule("full", 10_000, 10_000, 10_000, 40, 50),
-        Schedule("reduced", 1_500, 400, 300, 20, 50),
+        Schedule("reduced", 2_500, 500, 400, 20, 50),
         Schedule("smoke", 4, 4, 4, 8, 2),
     )
 }
@@ -52,6 +53,6 @@ class Cell:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def acdc_cells(schedule: Schedule, combinations: tuple[str, ...] = ("c1", "c2", "c3"), seed: int = 0) -> list[Cell]:
+def acdc_cells(schedule: Schedule, combinations: Sequence[str], seed: int = 0) -> list[Cell]:
     """List the cells with one labelled ACDC volume, draw by draw."""
     return [Cell(start, 1, draw, seed, schedule) for draw in combinations for start in PRETRAININGS]

@@ -27,6 +27,7 @@ def reproduce(
     dataset_dir: str,
     schedule: str = "full",
     starts: Sequence[str] = PRETRAININGS,
+    combinations: Sequence[str] = ("c1", "c2", "c3"),
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = float("inf"),
     list: bool = False,
@@ -37,6 +38,7 @@ def reproduce(
         dataset_dir: the ACDC folder.
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
         starts: which initialisations: "random", "GD", "GD+LR".
+        combinations: which draws of the labelled volume.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
         max_minutes: no new cell is begun after this time.
         list: only show which cells are done.
@@ -50,7 +52,8 @@ def reproduce(
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
     started = time.monotonic()
-    for cell in acdc_cells(SCHEDULES[schedule]):
+    combinations = (combinations,) if isinstance(combinations, str) else tuple(combinations)
+    for cell in acdc_cells(SCHEDULES[schedule], combinations):
         if cell.pretraining not in starts:
             continue
         target = RESULTS / schedule / f"{cell.name}.json"
