@@ -153,7 +153,9 @@ class OrientSlices(InvertibleTransform):
 
     The slice axis is the one with the largest voxel size if that exceeds the others at least 1.5 times, else the one
     closest to the direction of the third code. The two others follow in the order of the codes that remain, each
-    flipped if it runs against its code. With "LPS" a sagittal stack of thick slices thus becomes "PSL". Without thick
+    flipped if it runs against its code; where the third direction lies in the plane it is turned round, so that the head
+    is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP", and an
+    oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without thick
     slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
 
     The inverse restores axes and affine exactly, also where the axes lie at 45 degrees between two directions; there
@@ -204,6 +206,8 @@ class OrientSlices(InvertibleTransform):
         if spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]:
             is_slice = target[:, 0] == world_axes[thickest]
             target = np.concatenate([target[~is_slice], target[is_slice]])
+            if not is_slice[2]:  # the third direction lies in the plane: show it as radiology does
+                target[1, 1] *= -1
         return target
 
 

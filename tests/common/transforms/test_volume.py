@@ -202,7 +202,7 @@ def test_orientation_without_thick_slices_is_that_of_monai(axcodes):
 
 
 @pytest.mark.parametrize(
-    ("slice_world_axis", "expected"), [(0, "PSL"), (1, "LSP"), (2, "LPS")], ids=["sagittal", "coronal", "axial"]
+    ("slice_world_axis", "expected"), [(0, "PIL"), (1, "LIP"), (2, "LPS")], ids=["sagittal", "coronal", "axial"]
 )
 @pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), (20.0, -15.0, 25.0)], ids=["aligned", "oblique"])
 def test_thick_slices_come_last(slice_world_axis, expected, degrees):
