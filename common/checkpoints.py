@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from .files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +28,8 @@ class CheckpointError(ValueError):
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
     """Write `content` with `torch.save` so that `path` holds either the old or the whole new file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.chmod(temporary, 0o644)  # mkstemp allows only the owner to read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as temporary:
+        torch.save(content, temporary)
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
+import math
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import monai
-import nibabel
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from .files import atomic_file, write_text_atomically
 from .pictures import draw_comparison
 
 logger = logging.getLogger(__name__)
@@ -41,12 +39,17 @@ def volume_dice(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     """
     if prediction.shape != label.shape:
         raise ValueError(
-            f"prediction and label must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}."
+            f"prediction and label must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}; "
+            "bring the prediction back to the label's grid."
         )
-    pairs = label.flatten().long() * num_classes + prediction.flatten().long()
     for name, values in (("prediction", prediction), ("label", label)):
-        if values.min() < 0 or values.max() >= num_classes:
-            raise ValueError(f"{name} must hold the classes 0 to {num_classes - 1}, got {values.unique().tolist()}.")
+        unknown = values[~torch.isin(values, torch.arange(num_classes).to(values))].unique()
+        if len(unknown):
+            raise ValueError(
+                f"{name} must hold the classes 0 to {num_classes - 1} only, got also {unknown[:5].tolist()}; "
+                "pass a label map, not probabilities or an image."
+            )
+    pairs = label.flatten().long() * num_classes + prediction.flatten().long()
     confusion = torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).double()
     return 2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1))
 
@@ -80,12 +83,13 @@ class EvaluationReport:
     """Handler of an evaluator: Dice of every structure of every volume as CSV and JSON, and pictures.
 
     Writes `dice.csv` (a row for each volume), `evaluation.json` (means, volumes, settings, versions) and
-    `pictures/<id>.png` (three slices with the label's and the prediction's outlines) when the run is complete.
+    `pictures/<id>.png` (slices with the label's and the prediction's outlines) when the run is complete.
 
     Args:
         output_dir: the folder.
         class_names: C names, the background's first.
-        settings: what should be remembered beside the numbers: checkpoint, split, seed and so on.
+        settings: what should be remembered beside the numbers: checkpoint, split, seed and so on. What JSON has no form
+            for, such as a path or a device, is kept as its text, NaN and infinity as null.
         pictures: draw pictures.
     """
 
@@ -94,7 +98,7 @@ class EvaluationReport:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
-        self.settings = dict(settings)
+        self.settings = _plain(settings)
         self.pictures = pictures
         self._rows: list[dict[str, Any]] = []
 
@@ -122,7 +126,7 @@ class EvaluationReport:
             self._rows.append({"id": item["id"], **scores, "mean": mean})
             if self.pictures:
                 draw_comparison(
-                    np.asanyarray(nibabel.load(item["image"].meta["filename_or_obj"]).dataobj),
+                    item["image"].meta["filename_or_obj"],
                     label[0].numpy(),
                     prediction[0].numpy(),
                     self.class_names,
@@ -132,9 +136,11 @@ class EvaluationReport:
 
     def write(self) -> None:
         """Write the table and the summary."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         names = [*self.class_names[1:], "mean"]
-        with open(self.output_dir / "dice.csv", "w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_file(self.output_dir / "dice.csv") as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, ["id", *names])
             writer.writeheader()
             writer.writerows(self._rows)
@@ -142,24 +148,24 @@ class EvaluationReport:
         summary = {
             "mean_dice": means,
             "volumes": self._rows,
-            "settings": {
-                name: str(value) if isinstance(value, os.PathLike) else value for name, value in self.settings.items()
-            },
+            "settings": self.settings,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
         }
-        write_text_atomically(self.output_dir / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+        text = json.dumps(summary, indent=2, allow_nan=False)
+        write_text_atomically(self.output_dir / "evaluation.json", text + "\n")
         table = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
         logger.info(f"Dice of {len(self._rows)} volumes: {table}. Details in {self.output_dir}.")
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+def _plain(value: Any) -> Any:
+    """Turn a setting into what JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

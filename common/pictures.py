@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from monai.data import MetaTensor
+
+from .files import atomic_file
+from .transforms.volume import OrientSlices, voxel_spacing
 
 COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628")
 
 
 def draw_comparison(
-    image: np.ndarray,
+    image_path: str | os.PathLike[str],
     label: np.ndarray | None,
     prediction: np.ndarray,
     class_names: Sequence[str],
@@ -25,26 +32,39 @@ def draw_comparison(
 ) -> None:
     """Draw slices of a volume in columns: the image, the label's outlines, the prediction's outlines.
 
+    Slices are shown as in radiology, whatever the orientation of the file: an axial one with the front of the patient
+    at the top and the patient's left on the right, pixels in their true proportions.
+
     Args:
-        image: (X, Y, Z), any intensities.
-        label: (X, Y, Z) integers, or None to leave its row out.
-        prediction: (X, Y, Z) integers.
+        image_path: NIfTI file of (X, Y, Z) in any orientation, any intensities.
+        label: (X, Y, Z) integers on the grid of the file, or None to leave its row out.
+        prediction: (X, Y, Z) integers on the grid of the file.
         class_names: names of the classes, the background's first.
         title: of the picture.
         path: PNG file; its folder is made.
-        num_slices: slices drawn, spread evenly over the volume.
+        num_slices: slices drawn, spread evenly over the volume and counted from 0 in the direction of the third of the
+            axes L, P, S.
     """
+    file = nibabel.load(image_path)
+    orient = OrientSlices("LPS")
+
+    def oriented(values: Any) -> MetaTensor:
+        # A file may also have the shape (X, Y, Z, 1).
+        return orient(MetaTensor(np.array(values, np.float32).reshape(1, *file.shape[:3]), affine=file.affine))[0]
+
+    image = oriented(file.dataobj)
+    width, height, _ = voxel_spacing(image)
+    given = {"label": label, "prediction": prediction}
+    rows = {"image": None, **{name: oriented(classes) for name, classes in given.items() if classes is not None}}
     slices = np.unique(np.linspace(0, image.shape[2] - 1, num_slices + 2).round().astype(int)[1:-1])
-    rows = [("image", None), ("label", label), ("prediction", prediction)]
-    rows = [(name, classes) for name, classes in rows if name == "image" or classes is not None]
     figure = Figure(figsize=(2.6 * len(slices), 2.6 * len(rows) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(image, (1, 99))
-    for row, (name, classes) in enumerate(rows):
+    for row, (name, classes) in enumerate(rows.items()):
         for column, index in enumerate(slices):
             axis: Axes = axes[row, column]
-            axis.imshow(image[:, :, index].T, cmap="gray", vmin=low, vmax=high)
+            axis.imshow(image[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=height / width)
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
@@ -53,13 +73,13 @@ def draw_comparison(
                 axis.set_ylabel(name, fontsize=9)
             for value in range(1, len(class_names)):
                 if classes is not None and (classes[:, :, index] == value).any():
-                    outline = (classes[:, :, index] == value).T.astype(float)
+                    outline = (classes[:, :, index] == value).T.float()
                     axis.contour(outline, levels=[0.5], colors=[_colour(value)], linewidths=1.0)
     handles = [Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     figure.suptitle(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def _colour(value: int) -> str:

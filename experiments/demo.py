@@ -32,7 +32,7 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
             f"output_dir must be empty or the folder of an earlier demo, got {str(root)!r}: choose another."
         )
     shutil.rmtree(root, ignore_errors=True)
-    logging.getLogger("ignite").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING)
 
     dataset_dir, splits = root / "phantom", root / "splits.json"
     ids = write_acdc_phantom(dataset_dir, NUM_PRETRAIN + 1 + NUM_TEST)
@@ -73,7 +73,7 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
             settings = {**small, "ckpt_dir": root / "pretrained", "output_dir": root / config, **overrides}
             if config == "evaluate":
                 settings.pop("ckpt_dir")
-            run_config(BUNDLE, config, **settings)
+            run_config(BUNDLE, config, quiet=True, **settings)
             bar.update()
         bar.set_postfix_str("inference in another orientation")
         test_id = ids[-1]
@@ -85,6 +85,7 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
         run_config(
             BUNDLE,
             "inference",
+            quiet=True,
             **geometry,
             input=reoriented,
             checkpoint=root / "pre-trained" / "model.pt",

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.evaluation import write_text_atomically
+from common.data.splits import read_split
+from common.files import write_text_atomically
 
 from .grid import PRETRAININGS, SCHEDULES, Cell, acdc_cells
 from .stages import REPOSITORY, run_config
@@ -44,15 +45,17 @@ def reproduce(
         list: only show which cells are done.
 
     Raises:
-        ValueError: if the schedule or a start is unknown.
+        ValueError: if the schedule, a start or a draw is unknown.
     """
     starts = (starts,) if isinstance(starts, str) else tuple(starts)
     if unknown := [start for start in starts if start not in PRETRAININGS]:
         raise ValueError(f"starts must be among {PRETRAININGS}, got {unknown}.")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
-    started = time.monotonic()
     combinations = (combinations,) if isinstance(combinations, str) else tuple(combinations)
+    for combination in combinations:
+        read_split(BUNDLE / "configs" / "splits.json", 1, combination)  # an unknown one would show after pre-training
+    started = time.monotonic()
     for cell in acdc_cells(SCHEDULES[schedule], combinations):
         if cell.pretraining not in starts:
             continue
@@ -68,6 +71,7 @@ def reproduce(
 
 def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     """Pre-train if that has not been done, fine-tune, and evaluate the selected and the last checkpoint."""
+    provenance = {"commit": _commit(), "configs_sha256": _configs_hash()}  # as they are now, not hours later
     shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
     seconds: dict[str, float] = {}
     weights = runs_dir / f"pretrained_seed{cell.seed}"
@@ -134,8 +138,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     return {
         "key": cell.key,
         "cell": asdict(cell),
-        "commit": _commit(),
-        "configs_sha256": _configs_hash(),
+        **provenance,
         **environment,
         "seconds_in_this_run": seconds,
         "evaluations": evaluations,

@@ -10,20 +10,21 @@ from monai.bundle import ConfigWorkflow
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def run_config(bundle_root: Path, name: str, run_id: str = "run", **overrides: Any) -> None:
+def run_config(bundle_root: Path, name: str, run_id: str = "run", quiet: bool = False, **overrides: Any) -> None:
     """Run `configs/<name>.json` of a bundle with values overridden.
 
     Args:
         bundle_root: the bundle's folder.
         name: of the config, such as "train".
         run_id: which list of the config is run.
+        quiet: leave logging as it is instead of taking the bundle's, which reports every epoch.
         **overrides: values by config id.
     """
     configs = bundle_root / "configs"
     workflow = ConfigWorkflow(
         config_file=str(configs / f"{name}.json"),
         meta_file=str(configs / "metadata.json"),
-        logging_file=str(configs / "logging.conf"),
+        logging_file=False if quiet else str(configs / "logging.conf"),
         run_id=run_id,
         workflow_type="inference" if name in ("evaluate", "inference") else "train",
         bundle_root=str(bundle_root),

@@ -14,7 +14,6 @@ import importlib.metadata
 import logging
 import os
 import types
-import uuid
 import zipfile
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -34,6 +33,7 @@ from nibabel.spatialimages import HeaderDataError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..files import atomic_file
 from ..transforms.volume import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,8 @@ class CachedTransformd(MapTransform, InvertibleTransform):
             if entry is None:
                 entry = _pack(self.transform({key: str(path)})[key])
                 if entry_path is not None:
-                    _write(entry, entry_path)
+                    with atomic_file(entry_path) as temporary:
+                        torch.save(entry, temporary)
             d[key] = _unpack(entry, path)
         return d
 
@@ -216,17 +217,6 @@ def _read(entry_path: Path) -> dict[str, Any] | None:
     except Exception as error:  # a damaged file can fail in any way; the volume is computed again in any case
         logger.warning(f"Cannot read {entry_path} ({type(error).__name__}: {error}); computing the volume again.")
         return None
-
-
-def _write(entry: dict[str, Any], entry_path: Path) -> None:
-    """Store an entry so that nobody ever sees a part of it."""
-    entry_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = entry_path.with_name(f"{entry_path.stem}-{uuid.uuid4().hex}.tmp")
-    try:
-        torch.save(entry, temporary)
-        os.replace(temporary, entry_path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fill_cache(

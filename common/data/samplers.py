@@ -63,10 +63,14 @@ class PartitionSampler:
             raise ValueError(f"num_partitions must be at least 1, got {num_partitions!r}.")
         depths = slices.starts.diff()
         if (depths < num_partitions).any():
-            index = int(depths.argmin())
+            short = [
+                f"{name} has {depth}"
+                for name, depth in zip(slices.ids, depths.tolist(), strict=True)
+                if depth < num_partitions
+            ]
             raise ValueError(
-                f"num_partitions must not exceed the slices of a volume: volume {index} has {int(depths[index])}, "
-                f"got {num_partitions!r}. Leave the volume out or use fewer partitions."
+                f"num_partitions must not exceed the slices of a volume, got {num_partitions!r}, but "
+                f"{', '.join(short)}. Leave such volumes out of the list of ids, or use fewer partitions."
             )
         self.num_volumes = num_volumes
         self.num_partitions = num_partitions

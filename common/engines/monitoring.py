@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -74,7 +75,7 @@ class StopOnNaN:
     def check(self, engine: Engine) -> None:
         """Raise a FloatingPointError if the loss of the last step is not finite."""
         loss = engine.state.output["loss"].item()
-        if loss - loss != 0:
+        if not math.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is {loss} at step {engine.state.iteration}: nothing was saved since the last finite one. "
                 "Try a lower learning rate or precision 'float32'."

@@ -7,8 +7,8 @@ from common.data.samplers import PartitionSampler, UniformSampler, contrastive_s
 from common.data.slices import Slices
 
 
-def make_slices(*depths):
-    return Slices(torch.zeros(sum(depths), 1, 2, 2), None, torch.tensor([0, *depths]).cumsum(0))
+def make_slices(*depths, ids=None):
+    return Slices(torch.zeros(sum(depths), 1, 2, 2), None, torch.tensor([0, *depths]).cumsum(0), ids)
 
 
 def test_uniform_draws_every_slice_with_replacement(generator):
@@ -62,7 +62,7 @@ def test_same_generator_same_draw():
     [
         (lambda s: UniformSampler(s, 0), "batch_size must be at least 1"),
         (lambda s: PartitionSampler(s, 4, 4), "num_volumes must be 1 to 3"),
-        (lambda s: PartitionSampler(s, 2, 6), "volume 1 has 5, got 6"),
+        (lambda s: PartitionSampler(s, 2, 6), "got 6, but volume 1 has 5. Leave"),
         (lambda s: PartitionSampler(s, 2, 0), "num_partitions must be at least 1"),
         (lambda s: contrastive_sampler("GD", s, 8), "batch_size must be at least 16 for GD"),
         (lambda s: contrastive_sampler("LD", s, 16), "batch_size must be at least 24 for LD"),
@@ -72,3 +72,9 @@ def test_same_generator_same_draw():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make(make_slices(8, 5, 9))
+
+
+def test_volumes_of_too_few_slices_are_named():
+    slices = make_slices(3, 8, 2, ids=["patient004", "patient007", "patient011"])
+    with pytest.raises(ValueError, match="patient004 has 3, patient011 has 2. Leave such volumes out"):
+        PartitionSampler(slices, 2, 4)

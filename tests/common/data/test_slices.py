@@ -24,6 +24,11 @@ def test_in_plane_axes_are_not_transposed():
     assert torch.equal(Slices.from_volumes([{"image": image}]).images[1, 0], image[0, :, :, 1])
 
 
+def test_ids():
+    assert Slices.from_volumes([{"id": "patient007", **volume(3, 1)}, volume(2, 1)]).ids == ["patient007", "volume 1"]
+    assert Slices(torch.zeros(5, 1, 4, 6), None, torch.tensor([0, 3, 5])).ids == ["volume 0", "volume 1"]
+
+
 def test_unlabelled():
     assert Slices.from_volumes([volume(3, 1)]).labels is None
 

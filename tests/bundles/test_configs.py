@@ -1,0 +1,257 @@
+"""The configs as files: what MONAI asks of them, what must be the same in all of them, and their defaults."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pydoc
+import re
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigWorkflow
+from monai.bundle.config_item import ComponentLocator
+
+from common.checkpoints import save_atomically
+from common.networks import UNet2d
+
+from .conftest import CONFIGS, OPTIONS, undisturbed
+
+TRAINING = ("pretrain_global", "pretrain_local", "train")
+WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS}
+CONTENTS = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for name in OPTIONS}
+
+REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
+# Ids that are asked for from outside: run by `monai.bundle run`, or properties that MONAI's applications read.
+ENTRY_POINTS = {"imports", "run", "training", "prepare", "dataset_dir", "class_names"}
+
+
+def strings(value, path=""):
+    """Yield (id, text) of every string in a config."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from strings(entry, f"{path}#{key}" if path else key)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from strings(entry, f"{path}#{index}")
+    elif isinstance(value, str):
+        yield path, value
+
+
+def components(value):
+    """Yield every dictionary of a config that makes an object."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from components(entry)
+
+
+def references(config):
+    """Yield (id of the place, id that it refers to)."""
+    for place, text in strings(CONTENTS[config]):
+        if text.startswith(("@", "%", "$")):
+            for target in REFERENCE.findall(text):
+                yield place, target
+
+
+def within(name, parent):
+    return name == parent or name.startswith(f"{parent}#")
+
+
+def refuse_duplicates(pairs):
+    keys = [key for key, _ in pairs]
+    assert len(keys) == len(set(keys)), f"a key is there twice among {keys}"
+    return dict(pairs)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_is_json_without_duplicate_keys(path):
+    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
+    assert content and path.stem in {*OPTIONS, "metadata", "splits"}, "list new configs in conftest.OPTIONS"
+
+
+@pytest.mark.parametrize(("config", "workflow_type"), WORKFLOWS.items())
+def test_has_the_properties_that_monai_defines(phantom, tmp_path, config, workflow_type):
+    for name in ("model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
+        save_atomically(UNet2d(num_classes=4).state_dict(), tmp_path / "models" / name)
+    settings = phantom.settings(config, tmp_path)
+    if config == "inference":
+        settings["input"] = phantom.image("patient007")
+    with undisturbed():
+        workflow = ConfigWorkflow(
+            config_file=str(CONFIGS / f"{config}.json"),
+            meta_file=str(CONFIGS / "metadata.json"),
+            logging_file=False,
+            workflow_type=workflow_type,
+            **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
+        )
+        workflow.initialize()
+        assert workflow.check_properties() == []  # it also makes every object that a property names
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_entry_points(config):
+    content = CONTENTS[config]
+    assert "initialize" not in content  # MONAI runs it before it has put the bundle on the import path
+    assert content["bundle_root"] == "."
+    if config in TRAINING:
+        assert content["run"] == "%training"
+    steps = content["training"] if config in TRAINING else content["run"]
+    assert steps[0] == "$errors.show_cause_last()"
+    assert ("prepare" in content) == (config == "pretrain_global")
+
+
+@pytest.mark.parametrize("key", ["network_def", "preprocessing", "class_names", "image_size", "spacing_mm", "device"])
+def test_is_the_same_in_all_configs(key):
+    values = [content[key] for content in CONTENTS.values()]  # a KeyError says that one of them lacks it
+    assert values == values[:1] * len(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "key", ["cached_preprocessing", "dataset_dir", "split_path", "cache_dir", "ckpt_dir", "precision", "seed"]
+)
+def test_is_the_same_wherever_there_is_a_dataset(key):
+    values = [content[key] for name, content in CONTENTS.items() if name != "inference"]
+    assert values == values[:1] * (len(OPTIONS) - 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("train validate#preprocessing", "evaluate labelled_preprocessing"),
+        ("train validate#inferer", "evaluate inferer"),
+        ("train validate#inferer", "inference inferer"),
+        ("train validate#postprocessing", "evaluate postprocessing"),
+        ("train validate#postprocessing", "inference postprocessing"),
+        ("train validate#key_metric", "evaluate key_metric"),
+        ("pretrain_global train#dataset", "pretrain_local train#dataset"),
+        ("pretrain_global train#dataloader", "pretrain_local train#dataloader"),
+        ("pretrain_global train#dataloader", "train train#dataloader"),
+    ],
+)
+def test_repeated_parts_have_not_drifted_apart(ours, theirs):
+    parts = []
+    for where in (ours, theirs):
+        config, path = where.split()
+        part = CONTENTS[config]
+        for key in path.split("#"):
+            part = part[key]
+        parts.append(part)
+    assert parts[0] == parts[1]
+
+
+def test_unlabelled_volumes_are_selected_alike():
+    """Fine-tuning takes its batch-norm statistics from the volumes that were pre-trained on."""
+    selection = CONTENTS["pretrain_global"]["train"]["dataset"]["data"]
+    assert CONTENTS["train"]["unlabelled"]["dataset"]["data"] == f"{selection} if os.path.isdir(@dataset_dir) else []"
+
+
+@pytest.mark.parametrize("config", TRAINING)
+def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
+    content = CONTENTS[config]
+    assert all(isinstance(entry, dict) and "_target_" in entry for entry in content["train"]["handlers"])
+    assert content["train"]["trainer"]["train_handlers"] == "@train#handlers"
+    sections = ["train", "validate"] if config == "train" else ["train"]
+    for section in sections:
+        assert {"_target_", "data", "transform"} <= set(content[section]["dataset"])
+    assert content["train"]["handlers"][-1]["_target_"] == "common.engines.Resume"  # so that it saves what others did
+
+
+@pytest.mark.parametrize(
+    ("config", "defaults"),
+    [
+        (
+            "pretrain_global",
+            {
+                "strategy": "GD",
+                "temperature": 0.1,
+                "hidden_features": 3200,
+                "batch_size": 40,
+                "num_partitions": 4,
+                "steps": 10000,
+                "learning_rate": 1e-3,
+                "extra_unlabelled_ids": [],
+            },
+        ),
+        (
+            "pretrain_local",
+            {
+                "strategy": "LR",
+                "temperature": 0.1,
+                "num_blocks": 3,
+                "region_size": 3,
+                "batch_size": 40,
+                "num_partitions": 4,
+                "steps": 10000,
+                "learning_rate": 1e-3,
+            },
+        ),
+        (
+            "train",
+            {
+                "batch_size": 40,
+                "steps": 10000,
+                "learning_rate": 1e-3,
+                "initialisation": "encoder_decoder",
+                "augment": True,
+                "augment_intensity": False,
+                "num_labelled": 1,
+                "combination": "c1",
+            },
+        ),
+        ("evaluate", {"subset": "test", "num_labelled": 1, "combination": "c1"}),
+        ("inference", {"image_size": [192, 192], "spacing_mm": 1.36719}),
+    ],
+)
+def test_defaults_are_those_of_the_paper(config, defaults):
+    assert {key: CONTENTS[config][key] for key in defaults} == defaults
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_every_id_is_used(config):
+    content, found = CONTENTS[config], list(references(config))
+    ids = [name for name in content if name not in ENTRY_POINTS]
+    ids += [
+        f"{section}#{name}"
+        for section, parts in content.items()
+        if isinstance(parts, dict) and "_target_" not in parts and section not in ("key_metric",)
+        for name in parts
+    ]
+    unused = [name for name in ids if not any(within(to, name) and not within(place, name) for place, to in found)]
+    assert unused == []
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_every_reference_leads_somewhere(config):
+    missing = set()
+    for _, name in references(config):
+        part = CONTENTS[config]
+        for key in name.split("#"):
+            part = part.get(key, ...) if isinstance(part, dict) else ...
+        # What an object was made with is looked up in its config, as in @validate#dataset#data.
+        if part is ...:
+            missing.add(name)
+    assert missing == set()
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_imports_are_those_that_are_used(config):
+    imported = [re.split(r" as | import |^\$import ", text)[-1] for text in CONTENTS[config]["imports"]]
+    code = " ".join(text for place, text in strings(CONTENTS[config]) if text[0:1] == "$" and "imports" not in place)
+    # A name with a dot behind it and none before it; "@" begins the id of something else, quotes a path.
+    used = set(re.findall(r"(?<![\w.@#'/])([A-Za-z_]\w*)\.", code))
+    assert sorted(imported) == sorted(used & {*imported, "torch", "monai", "os", "common"})
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_components_exist_and_take_their_arguments(config):
+    locator = ComponentLocator()
+    for component in components(CONTENTS[config]):
+        name = component["_target_"]
+        path = name if "." in name else f"{locator.get_component_module_name(name)}.{name}"
+        target = pydoc.locate(path)
+        assert target is not None, name
+        inspect.signature(target).bind(**{key: value for key, value in component.items() if key[0] != "_"})
