@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fire
 
-from common.evaluation import write_text_atomically
+from common.files import write_text_atomically
 
 from . import step
 

@@ -8,8 +8,8 @@ from types import TracebackType
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Follow `raise ... from ...` to the error that started it all."""
-    while error.__cause__ is not None:
+    """Follow `raise ... from ...` through MONAI's wrappers, all RuntimeErrors, to the error that started it all."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 

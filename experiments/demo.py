@@ -46,7 +46,11 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
     starts = {"random": "random", "pre-trained": "encoder_decoder"}
 
     stages: list[tuple[str, str, dict[str, Any]]] = [
-        ("pretrain_global", "pretrain_global", {"steps": GLOBAL_STEPS, "hidden_features": 512, "crop_size": 50, "crop_start": [5, 35]}),
+        (
+            "pretrain_global",
+            "pretrain_global",
+            {"steps": GLOBAL_STEPS, "hidden_features": 512, "crop_size": 50, "crop_start": [5, 35]},
+        ),
         ("pretrain_local", "pretrain_local", {"steps": LOCAL_STEPS}),
     ]
     for start, initialisation in starts.items():

@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def load_config(bundle_root: Path, name: str, **overrides: Any) -> ConfigParser:
+    """Read `configs/<name>.json` of a bundle with values overridden, to take parts of it."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle_root / "configs" / f"{name}.json"))
+    parser.update({"bundle_root": str(bundle_root), **overrides})
+    return parser
 
 
 def run_config(bundle_root: Path, name: str, run_id: str = "run", quiet: bool = False, **overrides: Any) -> None:

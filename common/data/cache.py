@@ -306,6 +306,9 @@ def describe_failure(error: BaseException, path: str | os.PathLike[str]) -> str:
     if isinstance(error, VolumeError):
         return str(error)
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if "cannot find a suitable reader" in reason:  # MONAI adds every reader's traceback
+        error = ImageFileError("no reader accepts it")
+        reason = f"{type(error).__name__}: {error}"
     if not os.path.exists(path):
         return f"{path} does not exist. Check the path."
     if not os.fspath(path).endswith((".nii", ".nii.gz")):

@@ -50,7 +50,7 @@ class PartitionSampler:
         num_partitions: S.
 
     Raises:
-        ValueError: if V is not positive or exceeds the volumes at hand, or a volume has fewer than S slices.
+        ValueError: if V or S is not positive, V exceeds the volumes at hand, or a volume has fewer than S slices.
     """
 
     def __init__(self, slices: Slices, num_volumes: int, num_partitions: int) -> None:
@@ -59,8 +59,7 @@ class PartitionSampler:
                 f"num_volumes must be 1 to {slices.num_volumes}, the volumes at hand, got {num_volumes!r}: "
                 "give more volumes or a smaller batch size."
             )
-        if num_partitions < 1:
-            raise ValueError(f"num_partitions must be at least 1, got {num_partitions!r}.")
+        _check_num_partitions(num_partitions)
         depths = slices.starts.diff()
         if (depths < num_partitions).any():
             short = [
@@ -109,11 +108,13 @@ def contrastive_sampler(
         num_partitions: S.
 
     Raises:
-        ValueError: if the strategy is unknown or the batch too small for two volumes (three for LD).
+        ValueError: if the strategy is unknown, S is not positive, or the batch is too small for two volumes (three for
+            LD).
     """
     views = num_views(strategy)
     if strategy in ("GR", "LR"):
         return UniformSampler(slices, batch_size // views)
+    _check_num_partitions(num_partitions)
     num_volumes = batch_size // (views * num_partitions)
     least = 3 if strategy == "LD" else 2
     if num_volumes < least:
@@ -122,3 +123,8 @@ def contrastive_sampler(
             f"partitions ({least} volumes, {views} views), got {batch_size!r}."
         )
     return PartitionSampler(slices, num_volumes, num_partitions)
+
+
+def _check_num_partitions(num_partitions: int) -> None:
+    if num_partitions < 1:
+        raise ValueError(f"num_partitions must be at least 1, got {num_partitions!r}.")

@@ -49,6 +49,17 @@ class Split(NamedTuple):
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
+    def subset(self, name: str) -> tuple[str, ...]:
+        """Return the list of this name.
+
+        Raises:
+            SplitError: if there is no such list.
+        """
+        if name not in self._fields:
+            raise SplitError(f"subset must be one of {', '.join(self._fields)}, got {name!r}.")
+        ids: tuple[str, ...] = getattr(self, name)
+        return ids
+
 
 def read_split(path: str | os.PathLike[str], num_labelled: int | str, combination: str = "c1") -> Split:
     """Read one draw from a split file, after checking the whole file.

@@ -34,6 +34,7 @@ class Progress:
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self._update)
         engine.add_event_handler(Events.COMPLETED, self._close)
         engine.add_event_handler(Events.TERMINATE, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._abort)
 
     def _open(self, engine: Engine) -> None:
         self._bar = tqdm(
@@ -51,6 +52,11 @@ class Progress:
             values[name] = f"{self.evaluator.state.metrics[name]:.3f}"
         self._bar.set_postfix(values, refresh=False)
         self._bar.update(engine.state.iteration - self._bar.n)
+
+    def _abort(self, _: Engine, error: Exception) -> None:
+        if self._bar is not None:
+            self._bar.close()  # else it is drawn once more below the error's message
+        raise error  # Ignite takes an error that has a handler for handled
 
     def _close(self, engine: Engine) -> None:
         self._bar.update(engine.state.iteration - self._bar.n)

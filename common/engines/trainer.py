@@ -75,6 +75,6 @@ class StageTrainer(SupervisedTrainer):
     def run(self) -> None:
         """Train until `max_epochs`, from wherever the state stands."""
         if self.state.epoch >= self.state.max_epochs:
-            self.logger.info(f"Nothing to do: {self.state.iteration} of {self.state.iteration} steps are done.")
+            self.logger.info(f"Nothing to do: all {self.state.iteration} steps are done.")
             return
         super().run()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .heads import EMBEDDING_SIZE, GlobalHead, LocalHead
-from .unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS, UNet2d
+from .unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS, UNet2d, check_image_size
 
 
 class GlobalPretrainingNet(nn.Module):
@@ -100,12 +100,3 @@ class LocalPretrainingNet(nn.Module):
     def pretrained_prefixes(self) -> list[str]:
         """Name the parts of the U-Net that are pre-trained after this stage: the encoder and the first l blocks."""
         return ["encoder.", *(f"decoder.blocks.{index}." for index in range(self.num_blocks))]
-
-
-def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
-    """Return (height, width), or raise a ValueError if they are not two positive multiples of 32."""
-    if len(image_size) != 2 or any(side <= 0 or side % 32 for side in image_size):
-        raise ValueError(
-            f"image_size must be two positive multiples of 32 (five poolings halve them), got {tuple(image_size)!r}."
-        )
-    return image_size[0], image_size[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -28,6 +29,15 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Seq
         conv = nn.Conv2d(in_channels, out_channels, kernel_size)
     layers += [conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """Return (height, width), or raise a ValueError if they are not two positive multiples of 32."""
+    if len(image_size) != 2 or any(side <= 0 or side % 32 for side in image_size):
+        raise ValueError(
+            f"image_size must be two positive multiples of 32 (five poolings halve them), got {tuple(image_size)!r}."
+        )
+    return image_size[0], image_size[1]
 
 
 def initialise(module: nn.Module) -> None:
@@ -60,7 +70,12 @@ class Encoder(nn.Module):
 
         Returns:
             Six maps, from (N, 16, H, W) to (N, 128, H / 32, W / 32).
+
+        Raises:
+            ValueError: if H or W is not a multiple of 32.
         """
+        if not torch.jit.is_scripting():
+            check_image_size(images.shape[2:])
         features: list[Tensor] = []
         x = images
         for index, level in enumerate(self.levels):

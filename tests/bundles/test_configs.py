@@ -22,8 +22,9 @@ WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS}
 CONTENTS = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for name in OPTIONS}
 
 REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
-# Ids that are asked for from outside: run by `monai.bundle run`, or properties that MONAI's applications read.
-ENTRY_POINTS = {"imports", "run", "training", "prepare", "dataset_dir", "class_names"}
+# Ids that are asked for from outside: by `monai.bundle run`, or as what every config has (see metadata.json and MONAI's
+# properties of a workflow).
+ENTRY_POINTS = {"imports", "run", "training", "prepare", "dataset_dir"}
 
 
 def strings(value, path=""):
@@ -73,7 +74,11 @@ def test_is_json_without_duplicate_keys(path):
     assert content and path.stem in {*OPTIONS, "metadata", "splits"}, "list new configs in conftest.OPTIONS"
 
 
-@pytest.mark.parametrize(("config", "workflow_type"), WORKFLOWS.items())
+@pytest.mark.parametrize(
+    ("config", "workflow_type"),
+    WORKFLOWS.items(),
+    ids=WORKFLOWS,
+)
 def test_has_the_properties_that_monai_defines(phantom, tmp_path, config, workflow_type):
     for name in ("model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
         save_atomically(UNet2d(num_classes=4).state_dict(), tmp_path / "models" / name)
@@ -217,7 +222,7 @@ def test_every_id_is_used(config):
     ids += [
         f"{section}#{name}"
         for section, parts in content.items()
-        if isinstance(parts, dict) and "_target_" not in parts and section not in ("key_metric",)
+        if isinstance(parts, dict) and "_target_" not in parts and section != "key_metric"
         for name in parts
     ]
     unused = [name for name in ids if not any(within(to, name) and not within(place, name) for place, to in found)]

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.image
 import monai
@@ -22,7 +21,7 @@ from common.networks import UNet2d
 from experiments.phantom import write_reoriented
 from tests.conftest import REPOSITORY
 
-from .conftest import BUNDLE, NETWORK, PREPROCESSING, STEPS
+from .conftest import BUNDLE, PREPROCESSING, STEPS
 
 STAGES = ("pretrain_global", "pretrain_local", "train")
 WEIGHTS = {
@@ -40,7 +39,7 @@ def chain(phantom, tmp_path_factory):
     """Run every stage once, then segment a test volume and copies of it in other orientations."""
     folder = tmp_path_factory.mktemp("chain")
     for config in (*STAGES, "evaluate"):
-        phantom.run(config, folder, **({"checkpoint": folder / "models/model.pt"} if config == "evaluate" else {}))
+        phantom.run(config, folder)
     (folder / "new").mkdir()
     shutil.copy(phantom.image(TEST_PATIENT), folder / "new" / "original.nii.gz")
     for axcodes in ORIENTATIONS:
@@ -189,7 +188,7 @@ def test_a_finished_stage_is_left_alone(phantom, chain, capsys, config):
 
 @pytest.mark.parametrize("config", ["pretrain_global", "train"])
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(phantom, chain, tmp_path, config):
-    """Two steps, and then two more in another process's place: the same as four."""
+    """Two steps, and two more when the run is started again: the same as four at once."""
     settings = {"pretrained_dir": chain / "models"} if config == "train" else {}
     for name, lengths in (("once", [4]), ("twice", [2, 4])):
         for steps in lengths:
@@ -335,8 +334,8 @@ def test_running_averages_can_be_evaluated(phantom, chain, tmp_path):
 
 def test_validation_volumes_can_be_left_out(phantom, tmp_path):
     """As in MONAI Label: lists of files instead of a dataset folder, and none of them for validation."""
-    items = [{"image": str(phantom.image(name)), "label": str(phantom.label(name))} for name in ("patient002",)]
-    lists = {"train#dataset#data": items, "validate#dataset#data": [], "dataset_dir": tmp_path / "nowhere"}
+    item = {"image": str(phantom.image("patient002")), "label": str(phantom.label("patient002"))}
+    lists = {"train#dataset#data": [item], "validate#dataset#data": [], "dataset_dir": tmp_path / "nowhere"}
     phantom.run("train", tmp_path, initialisation="random", **lists)
     model = read_weights(tmp_path / "models" / "model.pt")
     UNet2d(num_classes=4).load_state_dict(model)
@@ -366,7 +365,8 @@ def test_prepare_fills_the_cache(phantom, tmp_path):
 def test_command_line(phantom, tmp_path, cwd, arguments):
     """The commands of the README, with devices and precision as they are by default."""
     options = {
-        **{key: value for key, value in {**PREPROCESSING, **STEPS}.items()},
+        **PREPROCESSING,
+        **STEPS,
         "initialisation": "random",
         "dataset_dir": phantom.dataset_dir,
         "split_path": phantom.split_path,
@@ -377,14 +377,16 @@ def test_command_line(phantom, tmp_path, cwd, arguments):
     command = [sys.executable, "-m", "monai.bundle", "run", "training", *arguments]
     for key, value in options.items():
         command += [f"--{key}", str(value).replace(" ", "")]
-    before = contents(BUNDLE)
+    before = default_outputs()
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}  # so that the package need not be installed
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     UNet2d(num_classes=4).load_state_dict(read_weights(tmp_path / "models" / "model.pt"))
     assert {"last.pt", "resume.pt"} <= {path.name for path in (tmp_path / "output").iterdir()}
-    assert contents(BUNDLE) == before, "nothing may be written but what and where it was asked for"
+    assert default_outputs() == before, "something was written beside the folders that were given"
 
 
-def contents(folder: Path):
-    return {path for path in folder.rglob("*") if "cache" not in path.relative_to(folder).parts}
+def default_outputs():
+    """What lies where a run writes if it is told nothing, or is told a bundle_root and does not heed it."""
+    folders = [root / name for root in (BUNDLE, REPOSITORY) for name in ("models", "output")]
+    return {path for folder in folders for path in (folder, *folder.rglob("*")) if path.exists()}

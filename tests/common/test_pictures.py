@@ -46,16 +46,16 @@ def save(path, array, affine=LPS, axcodes=None):
     image = nibabel.Nifti1Image(array, affine)
     if axcodes is not None:
         wanted = nibabel.orientations.axcodes2ornt(axcodes)
-        image = image.as_reoriented(
-            nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted)
-        )
+        image = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted))
     nibabel.save(image, path)
     return np.asanyarray(image.dataobj)
 
 
 def draw(folder, image, label, prediction, affine=LPS, axcodes=None, **options):
     save(folder / "image.nii.gz", image, affine, axcodes)
-    given = [None if classes is None else save(folder / "x.nii", classes, affine, axcodes) for classes in (label, prediction)]
+    given = [
+        None if classes is None else save(folder / "x.nii", classes, affine, axcodes) for classes in (label, prediction)
+    ]
     path = folder / "pictures" / "a.png"
     draw_comparison(folder / "image.nii.gz", *given, NAMES, "a title", path, **options)
     return imread(path)[:, :, :3]

@@ -66,6 +66,7 @@ def test_same_generator_same_draw():
         (lambda s: PartitionSampler(s, 2, 0), "num_partitions must be at least 1"),
         (lambda s: contrastive_sampler("GD", s, 8), "batch_size must be at least 16 for GD"),
         (lambda s: contrastive_sampler("LD", s, 16), "batch_size must be at least 24 for LD"),
+        (lambda s: contrastive_sampler("GD", s, 40, 0), "num_partitions must be at least 1"),
         (lambda s: contrastive_sampler("XY", s), "strategy must be"),
     ],
 )
