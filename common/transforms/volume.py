@@ -153,8 +153,8 @@ class OrientSlices(InvertibleTransform):
 
     The slice axis is the one with the largest voxel size if that exceeds the others at least 1.5 times, else the one
     closest to the direction of the third code. The two others follow in the order of the codes that remain, each
-    flipped if it runs against its code; where the third direction lies in the plane it is turned round, so that the head
-    is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP", and
+    flipped if it runs against its code; where the third direction lies in the plane it is turned round, so that the
+    head is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP", and
     an oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without thick
     slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
 
