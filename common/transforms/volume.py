@@ -154,9 +154,9 @@ class OrientSlices(InvertibleTransform):
     The slice axis is the one with the largest voxel size if that exceeds the others at least 1.5 times, else the one
     closest to the direction of the third code. The two others follow in the order of the codes that remain, each
     flipped if it runs against its code; where the third direction lies in the plane it is turned round, so that the
-    head is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP", and
-    an oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without thick
-    slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
+    head is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP",
+    and an oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without
+    thick slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
 
     The inverse restores axes and affine exactly, also where the axes lie at 45 degrees between two directions; there
     MONAI's own inverse may choose other axes than the forward pass did.
