@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from common.files import write_text_atomically
 
-from .grid import PRETRAININGS, SCHEDULES
+from .grid import PRETRAININGS, SCHEDULES, Cell, Schedule
 from .stages import REPOSITORY
 
 RESULTS = REPOSITORY / "experiments" / "results"
@@ -18,11 +19,13 @@ RESULTS = REPOSITORY / "experiments" / "results"
 PAPER = {"random": "below .631", "GD": ".691", "GD+LR": ".725"}
 
 
-def report(results_dir: str = str(RESULTS)) -> None:
+def report(results_dir: str = str(RESULTS), runs_dir: str = "") -> None:
     """Write the tables of all schedules that have results.
 
     Args:
         results_dir: holds `acdc/<schedule>/<cell>.json`; the report goes to its `README.md`.
+        runs_dir: where the cells were run; their pictures of one test volume are copied beside the results. Empty
+            keeps the pictures that are there.
 
     Raises:
         ValueError: if the results of a schedule were made with different lengths, seeds or numbers of labels.
@@ -37,6 +40,9 @@ def report(results_dir: str = str(RESULTS)) -> None:
         results = [json.loads(path.read_text()) for path in sorted((root / "acdc" / schedule).glob("*.json"))]
         if results:
             parts.append(_schedule_section(results))
+            if runs_dir:
+                _copy_pictures(results, Path(runs_dir) / schedule, root / "acdc" / schedule)
+            parts.append(_pictures_section(root, schedule))
     write_text_atomically(root / "README.md", "\n".join(parts))
     print(f"Wrote {root / 'README.md'}.")
 
@@ -83,16 +89,56 @@ def _schedule_section(results: list[dict[str, Any]]) -> str:
                     f"| {start} | {' | '.join(per_draw)} | {_spread(overall)} | {' | '.join(per_structure)} "
                     f"| {PAPER[start]} |"
                 )
+        baseline = _means(results, "random", evaluation)
+        for start in PRETRAININGS[1:]:
+            gains = {d: mean - baseline[d] for d, mean in _means(results, start, evaluation).items() if d in baseline}
+            if gains:
+                per_draw = [f"{gains[draw]:+.3f}" if draw in gains else "–" for draw in draws]
+                summary = _spread(gains.values(), sign="+")
+                lines.append(f"| {start} − random | {' | '.join(per_draw)} | {summary} |{' |' * (len(structures) + 1)}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _means(results: list[dict[str, Any]], start: str, evaluation: str) -> dict[str, float]:
+    """Return the mean test Dice of each draw."""
+    return {
+        result["cell"]["combination"]: result["evaluations"][evaluation]["mean_dice"]["mean"]
+        for result in results
+        if result["cell"]["pretraining"] == start
+    }
+
+
+def _copy_pictures(results: list[dict[str, Any]], runs_dir: Path, target: Path) -> None:
+    """Copy the first draw's pictures of the test volume whose Dice, averaged over all cells, is the median."""
+    evaluation = next(iter(results[0]["evaluations"]))
+    scores: dict[str, list[float]] = {}
+    for result in results:
+        for volume in result["evaluations"][evaluation]["volumes"]:
+            scores.setdefault(volume["id"], []).append(volume["mean"])
+    ranked = sorted(scores, key=lambda name: statistics.mean(scores[name]))
+    median = ranked[(len(ranked) - 1) // 2]
+    for result in results:
+        cell = Cell(**{**result["cell"], "schedule": Schedule(**result["cell"]["schedule"])})
+        picture = runs_dir / cell.name / "test_model" / "pictures" / f"{median}.png"
+        if cell.combination == "c1" and picture.is_file():
+            (target / "pictures").mkdir(exist_ok=True)
+            shutil.copyfile(picture, target / "pictures" / f"{PRETRAININGS.index(cell.pretraining)}_{cell.name}.png")
+
+
+def _pictures_section(root: Path, schedule: str) -> str:
+    pictures = sorted((root / "acdc" / schedule / "pictures").glob("*.png"))
+    if not pictures:
+        return ""
+    lines = ["### Predictions for the test volume of median Dice, draw c1\n"]
+    return "\n".join(lines + [f"![{path.stem}]({path.relative_to(root).as_posix()})\n" for path in pictures])
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}".lstrip("0")
 
 
-def _spread(values: Iterable[float]) -> str:
+def _spread(values: Iterable[float], sign: str = "") -> str:
     values = list(values)
-    if len(values) < 2:
-        return f"{_number(values[0])} (1 draw)"
-    return f"{_number(statistics.mean(values))} ± {_number(statistics.stdev(values))}"
+    mean = f"{statistics.mean(values):{sign}.3f}" if sign else _number(statistics.mean(values))
+    return f"{mean} (1 draw)" if len(values) < 2 else f"{mean} ± {_number(statistics.stdev(values))}"

@@ -85,10 +85,38 @@ def test_missing_draws_are_dashed_and_missing_starts_left_out(tmp_path):
     table = next(iter(tables(make_report(tmp_path, results)).values()))[
         "Selected checkpoint, batch-norm statistics: recomputed"
     ]
-    assert list(table) == ["random", "GD+LR"]
+    assert list(table) == ["random", "GD+LR", "GD+LR − random"]
     assert table["GD+LR"]["c1"] == "–" and table["GD+LR"]["c2"] == ".500"
     assert table["GD+LR"]["mean ± sd"] == ".500 (1 draw)"
     assert table["random"]["c1"] == ".300" and "±" in table["random"]["mean ± sd"]
+
+
+def test_gains_over_random_are_paired_by_draw(tmp_path):
+    random = {"c1": 0.2, "c2": 0.5}
+    pretrained = {"c1": 0.3, "c2": 0.4, "c3": 0.9}
+    results = [make_result("random", draw, rv) for draw, rv in random.items()]
+    results += [make_result("GD", draw, rv) for draw, rv in pretrained.items()]
+    table = next(iter(next(iter(tables(make_report(tmp_path, results)).values())).values()))
+    row = table["GD − random"]
+    assert (row["c1"], row["c2"], row["c3"]) == ("+0.100", "-0.100", "–")
+    mean, spread = row["mean ± sd"].split(" ± ")
+    assert float(mean) == pytest.approx(0.0, abs=5e-4) and float(spread) == pytest.approx(0.1414, abs=5e-4)
+
+
+def test_pictures_of_the_median_volume_are_copied_and_shown(tmp_path):
+    result = make_result("GD", "c1", 0.5)
+    evaluation = next(iter(result["evaluations"].values()))
+    evaluation["volumes"] = [{"id": name, "mean": mean} for name, mean in (("a", 0.1), ("b", 0.9), ("c", 0.5))]
+    make_report(tmp_path / "results", [result])
+    cell = result["cell"]
+    run = f"{cell['pretraining']}_{cell['num_labelled']}_{cell['combination']}_seed{cell['seed']}"
+    picture = tmp_path / "runs" / cell["schedule"]["name"] / run / "test_model" / "pictures" / "c.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"picture of the median")
+    report(str(tmp_path / "results"), str(tmp_path / "runs"))
+    text = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
+    (link,) = [line.split("(")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert (tmp_path / "results" / link).read_bytes() == b"picture of the median"
 
 
 def test_structures_are_those_of_the_results(tmp_path):
