@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..losses import BatchLayout
+
 
 class Progress:
     """A progress bar over all steps of a run, with the loss, the evaluator's key metric and the time left.
@@ -89,7 +91,7 @@ class StopOnNaN:
 
 
 class BatchPictures:
-    """Write pictures of a batch, and of its label, to TensorBoard.
+    """Write pictures of a batch to TensorBoard: of its images and labels, or of the views of its slices side by side.
 
     Args:
         log_dir: TensorBoard's folder.
@@ -101,6 +103,7 @@ class BatchPictures:
         self.log_dir = log_dir
         self.every_epochs = every_epochs
         self.num_images = num_images
+        self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
         """Write on the first step and then at the end of epochs."""
@@ -109,12 +112,17 @@ class BatchPictures:
 
     def write(self, engine: Engine) -> None:
         """Tile the batch's first images (and labels as grey levels) into one picture each."""
+        if self._writer is None:
+            self._writer = SummaryWriter(self.log_dir)
         images, targets = engine.state.batch
-        with SummaryWriter(self.log_dir) as writer:
-            writer.add_image("batch/images", self._tile(images), engine.state.iteration, dataformats="HW")
-            if isinstance(targets, Tensor) and targets.dim() == 4:
-                classes = targets.argmax(1, keepdim=True) / max(1, targets.shape[1] - 1)
-                writer.add_image("batch/labels", self._tile(classes), engine.state.iteration, dataformats="HW")
+        tiles = {"batch/images": images}
+        if isinstance(targets, BatchLayout):
+            tiles["batch/images"] = images[targets.slices.argsort(stable=True).to(images.device)]
+        elif isinstance(targets, Tensor):
+            tiles["batch/labels"] = targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)
+        for tag, values in tiles.items():
+            self._writer.add_image(tag, self._tile(values), engine.state.iteration, dataformats="HW")
+        self._writer.flush()
 
     def _tile(self, images: Tensor) -> Tensor:
         images = images[: self.num_images].detach().float().cpu().clamp(0, 1)

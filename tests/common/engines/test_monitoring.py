@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.engines import BatchPictures, Progress, StopOnNaN
+from common.losses import BatchLayout
 
 
 def make_engine(losses=(0.5,), batch=None):
@@ -90,23 +91,34 @@ def test_intensities_beyond_the_range_are_clipped():
     assert tiled.tolist() == [[0, 0.25, 1]]
 
 
-def test_labels_are_grey_levels(tmp_path, monkeypatch):
-    shown = {}
+@pytest.fixture
+def shown(monkeypatch):
+    """The last picture written under each name."""
+    pictures_by_name = {}
 
     class Writer:
         def __init__(self, folder):
             pass
 
-        def __enter__(self):
-            return self
+        def add_image(self, name, image, step, dataformats):
+            pictures_by_name[name] = image
 
-        def __exit__(self, *_):
+        def flush(self):
             pass
 
-        def add_image(self, name, image, step, dataformats):
-            shown[name] = image
-
     monkeypatch.setattr("common.engines.monitoring.SummaryWriter", Writer)
+    return pictures_by_name
+
+
+def test_views_of_a_slice_are_side_by_side(shown):
+    layout = BatchLayout(*torch.tensor([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]))
+    images = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(4, 1, 1, 1)
+    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, layout), iteration=1))
+    BatchPictures("").write(engine)
+    assert torch.equal(shown["batch/images"], torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
+
+
+def test_labels_are_grey_levels(shown):
     classes = torch.tensor([[0, 1], [2, 1]])
     one_hot = torch.nn.functional.one_hot(classes, 3).permute(2, 0, 1)[None].float()
     engine = SimpleNamespace(state=SimpleNamespace(batch=(torch.zeros(1, 1, 2, 2), one_hot), iteration=1))
