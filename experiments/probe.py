@@ -5,6 +5,7 @@ The local loss says nothing about that: with views that differ in intensity only
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from common.engines import recompute_batch_norm
 from common.files import write_text_atomically
 from common.networks import UNet2d, region_starts
 
-from .stages import REPOSITORY, load_config
+from .stages import REPOSITORY, commit, load_config
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_BLOCKS, NUM_PARTITIONS, NUM_CLASSES = 3, 4, 4
@@ -71,7 +72,12 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "") -> None:
         )
         print(name, {key: round(value, 3) for key, value in results[-1].items() if key != "start"}, flush=True)
     if output:
-        write_text_atomically(Path(output), json.dumps(results, indent=1) + "\n")
+        weights = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(Path(weights_dir).glob("pretrained_*.pt"))
+        }
+        content = {"commit": commit(), "weights_sha256": weights, "starts": results}
+        write_text_atomically(Path(output), json.dumps(content, indent=1) + "\n")
 
 
 @torch.no_grad()
@@ -105,9 +111,8 @@ def _anatomy_over_place(network: UNet2d, slices: Slices, maps: Tensor, shift: in
     same_place = (moved - mean)[:, :, border:-border, border:-border]
     same_anatomy = (moved - mean)[:, :, border + step : -border + step, border:-border]
     anatomy, place = F.cosine_similarity(original, same_anatomy), F.cosine_similarity(original, same_place)
-    inside = (
-        F.avg_pool2d(slices.images, shift // step)[:, 0, border:-border, border:-border] > 0.05
-    )  # not the empty air
+    body = F.avg_pool2d(slices.images, shift // step)[:, 0] > 0.05  # the air around looks alike everywhere
+    inside = body[:, border:-border, border:-border]
     return float((anatomy > place)[inside].double().mean())
 
 

@@ -37,11 +37,13 @@ def report(results_dir: str = str(RESULTS), runs_dir: str = "") -> None:
         "grid, the mean over structures and then over test volumes. Selection used validation volumes only.\n"
     ]
     for schedule in SCHEDULES:
-        results = [json.loads(path.read_text()) for path in sorted((root / "acdc" / schedule).glob("*.json"))]
+        files = sorted((root / "acdc" / schedule).glob("*_seed*.json"))
+        results = [json.loads(path.read_text()) for path in files]
         if results:
             parts.append(_schedule_section(results))
             if runs_dir:
                 _copy_pictures(results, Path(runs_dir) / schedule, root / "acdc" / schedule)
+            parts.append(_probe_section(root / "acdc" / schedule / "probe.json"))
             parts.append(_pictures_section(root, schedule))
     write_text_atomically(root / "README.md", "\n".join(parts))
     print(f"Wrote {root / 'README.md'}.")
@@ -124,6 +126,21 @@ def _copy_pictures(results: list[dict[str, Any]], runs_dir: Path, target: Path) 
         if cell.combination == "c1" and picture.is_file():
             (target / "pictures").mkdir(exist_ok=True)
             shutil.copyfile(picture, target / "pictures" / f"{PRETRAININGS.index(cell.pretraining)}_{cell.name}.png")
+
+
+def _probe_section(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    lines = [
+        "### What the maps of decoder block 3 hold, before fine-tuning\n",
+        "See `python -m experiments probe --help` for the three numbers, all measured on test patients.\n",
+        "| weights | region match | anatomy over place | probe Dice |",
+        "|---|---|---|---|",
+    ]
+    for row in json.loads(path.read_text())["starts"]:
+        numbers = " | ".join(_number(row[key]) for key in ("region_match", "anatomy_over_place", "probe_dice"))
+        lines.append(f"| {row['start']} | {numbers} |")
+    return "\n".join([*lines, ""])
 
 
 def _pictures_section(root: Path, schedule: str) -> str:

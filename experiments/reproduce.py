@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from common.data.splits import read_split
 from common.files import write_text_atomically
 
 from .grid import PRETRAININGS, SCHEDULES, Cell, acdc_cells
-from .stages import REPOSITORY, run_config
+from .stages import REPOSITORY, commit, run_config
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def reproduce(
 
 def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     """Pre-train if that has not been done, fine-tune, and evaluate the selected and the last checkpoint."""
-    provenance = {"commit": _commit(), "configs_sha256": _configs_hash()}  # as they are now, not hours later
+    provenance = {"commit": commit(), "configs_sha256": _configs_hash()}  # as they are now, not hours later
     shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
     seconds: dict[str, float] = {}
     weights = runs_dir / f"pretrained_seed{cell.seed}"
@@ -157,11 +156,6 @@ class timed:
 
     def __exit__(self, *_):
         self.record[self.name] = round(time.monotonic() - self.started, 1)
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _configs_hash() -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def commit() -> str:
+    """Name the repository's commit, "-dirty" if files were changed since."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def load_config(bundle_root: Path, name: str, **overrides: Any) -> ConfigParser:

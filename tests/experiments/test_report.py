@@ -32,7 +32,7 @@ def make_report(folder, results):
             folder
             / "acdc"
             / cell["schedule"]["name"]
-            / f"{cell['pretraining']}_{cell['combination']}_{cell['seed']}.json"
+            / f"{cell['pretraining']}_{cell['combination']}_seed{cell['seed']}.json"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result))
@@ -191,3 +191,11 @@ def test_without_results_there_is_no_table(tmp_path, capsys):
     text = make_report(tmp_path, [])
     assert text.startswith("# Results") and "|" not in text
     assert f"Wrote {tmp_path / 'README.md'}" in capsys.readouterr().out
+
+
+def test_probe_is_shown(tmp_path):
+    probe = tmp_path / "acdc" / "reduced" / "probe.json"
+    probe.parent.mkdir(parents=True)
+    numbers = {"region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}
+    probe.write_text(json.dumps({"starts": [{"start": "encoder", **numbers}]}))
+    assert "| encoder | .250 | 1.000 | .125 |" in make_report(tmp_path, [make_result("GD", "c1", 0.5)])

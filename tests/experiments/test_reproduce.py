@@ -154,7 +154,7 @@ def test_stages_of_a_cell(tmp_path, stages, start, expected, initialisation):
 
 
 def test_provenance_is_that_of_the_start(tmp_path, stages, monkeypatch):
-    monkeypatch.setattr(module, "_commit", lambda: f"after {len(stages)} stages")
+    monkeypatch.setattr(module, "commit", lambda: f"after {len(stages)} stages")
     result = run_cell(Cell("GD", 1, "c1", 0, SCHEDULES["smoke"]), tmp_path / "acdc", tmp_path / "runs")
     assert result["commit"] == "after 0 stages"
 
