@@ -10,6 +10,7 @@ which the voxel index grows (L left, R right, P posterior, A anterior, S superio
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
 from monai.utils import TraceKeys, ensure_tuple_rep
+
+logger = logging.getLogger(__name__)
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _THICK_SLICE_RATIO = 1.5
@@ -144,6 +147,49 @@ def _check_intensities(image: MetaTensor) -> None:
         )
 
 
+class AssumeOrientationd(MapTransform):
+    """Give volumes whose header does not say how they lie an orientation.
+
+    A NIfTI file with neither qform nor sform (both codes 0) has voxel sizes only; nibabel then makes up "LAS". Other
+    files of the same dataset that do have an orientation would be turned against it. Such a volume is taken to be
+    stored as `axcodes` says. All others are left alone.
+
+    Args:
+        keys: keys of the images, (1, X, Y, Z) as `LoadImaged` gives them.
+        axcodes: three letters, the directions in which the indices of the three axes grow.
+
+    Raises:
+        ValueError: if `axcodes` is not one letter of each pair L/R, P/A, I/S.
+    """
+
+    def __init__(self, keys: KeysCollection, axcodes: str) -> None:
+        super().__init__(keys)
+        self.axcodes = _checked_axcodes(axcodes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data; the affine, also the original one, of volumes without orientation is replaced."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[key]
+            if all(int(image.meta.get(code, 1)) == 0 for code in ("qform_code", "sform_code")):
+                image = image.clone()
+                orientation = nib.orientations.axcodes2ornt(self.axcodes, labels=_AXIS_LABELS)
+                affine = np.zeros((4, 4))
+                affine[orientation[:, 0].astype(int), range(3)] = orientation[:, 1] * voxel_spacing(image)
+                affine[3, 3] = 1.0
+                image.affine = torch.as_tensor(affine)
+                image.meta["original_affine"] = affine
+                logger.warning(f"{volume_name(image)} does not say how it lies; taken to be {self.axcodes}.")
+                d[key] = image
+        return d
+
+
+def _checked_axcodes(axcodes: str) -> str:
+    if len(axcodes) != 3 or any(sum(code in pair for code in axcodes) != 1 for pair in _AXIS_LABELS):
+        raise ValueError(f"axcodes must have one letter of each pair L/R, P/A, I/S, got {axcodes!r}; try 'LPS'.")
+    return axcodes
+
+
 def _size(values: Sequence[float] | np.ndarray | torch.Size) -> str:
     return " x ".join(f"{float(value):g}" for value in values)
 
@@ -169,9 +215,7 @@ class OrientSlices(InvertibleTransform):
     """
 
     def __init__(self, axcodes: str) -> None:
-        if len(axcodes) != 3 or any(sum(code in pair for code in axcodes) != 1 for pair in _AXIS_LABELS):
-            raise ValueError(f"axcodes must have one letter of each pair L/R, P/A, I/S, got {axcodes!r}; try 'LPS'.")
-        self.axcodes = axcodes
+        self.axcodes = _checked_axcodes(axcodes)
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         """Return the volume with axes reordered and flipped, and the affine that goes with it.

@@ -25,7 +25,7 @@ NUM_PRETRAIN = 4
 
 # Everything that makes a result or a cache entry: images of a ninth of the pixels, and an N4 that hardly iterates.
 # A string is what MONAI Label gives as the device; float32 so that no test depends on the processor's instructions.
-PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#3#iterations": [5, 5]}
+PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#4#iterations": [5, 5]}
 NETWORK = {"device": "cpu", "precision": "float32"}
 STEPS = {"steps": 2, "steps_per_epoch": 1, "batch_size": 16}
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -21,6 +21,7 @@ from scipy.ndimage import convolve1d
 from scipy.special import erf
 
 from common.transforms import (
+    AssumeOrientationd,
     CheckVolumed,
     MatchLabeld,
     OrientSlices,
@@ -528,3 +529,53 @@ def test_files_of_the_paper_are_not_reoriented(acdc_dir):
     oriented = OrientSlices("LPS")(loaded)
     assert torch.equal(oriented.as_tensor(), loaded.as_tensor())
     assert torch.equal(oriented.affine, loaded.affine)
+
+
+# ---- AssumeOrientationd
+
+
+def save_with_codes(path: Path, array: np.ndarray, qform: int, sform: int) -> str:
+    image = nib.Nifti1Image(array, LPS_AFFINE)
+    image.set_qform(LPS_AFFINE, qform)
+    image.set_sform(LPS_AFFINE, sform)
+    image.header["qform_code"], image.header["sform_code"] = qform, sform
+    nib.save(image, path)
+    assert (int(nib.load(path).header["qform_code"]), int(nib.load(path).header["sform_code"])) == (qform, sform)
+    return str(path)
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 1), (0, 1), (1, 0), (0, 0), (2, 1)], ids=str)
+def test_images_and_labels_lie_alike_whatever_their_codes(tmp_path, qform, sform):
+    """One array, stored with other codes in image and label, gives the same slices."""
+    array = noise((9, 7, 4))
+    transform = Compose(
+        [
+            load(),
+            AssumeOrientationd("image", "LPS"),
+            OrientSlicesd("image", "LPS"),
+            load("label"),
+            MatchLabeld("label", "image", range(2)),
+            OrientSlicesd("label", "LPS"),
+        ]
+    )
+    mask = (array > 50).astype(np.uint8)
+    label = save_with_codes(tmp_path / "a_gt.nii.gz", mask, 0, 0)
+    data = transform({"image": save_with_codes(tmp_path / "a.nii.gz", array, qform, sform), "label": label})
+    assert np.array_equal(data["image"][0].numpy(), array)
+    assert np.array_equal(data["label"][0].numpy(), mask)
+    assert np.allclose(data["image"].affine.numpy()[:3, :3], LPS_AFFINE[:3, :3])
+    assert np.allclose(data["label"].affine, data["image"].affine)
+
+
+def test_assumed_orientation_is_said(tmp_path, caplog):
+    path = save_with_codes(tmp_path / "a.nii.gz", noise((9, 7, 4)), 0, 0)
+    with caplog.at_level("WARNING"):
+        image = AssumeOrientationd("image", "RAS")(load()({"image": path}))["image"]
+    assert f"{path} does not say how it lies; taken to be RAS" in caplog.text
+    assert np.allclose(image.affine.numpy(), np.diag([1.5, 1.5, 8.0, 1.0]))
+    assert np.allclose(image.meta["original_affine"], image.affine)
+
+
+def test_axcodes_of_the_assumption_are_checked():
+    with pytest.raises(ValueError, match="axcodes must have one letter of each pair"):
+        AssumeOrientationd("image", "LPX")
