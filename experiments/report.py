@@ -73,6 +73,10 @@ def _schedule_section(results: list[dict[str, Any]]) -> str:
     ]
     if schedule["name"] != "full":
         lines.append("**This schedule is shorter than the paper's: the numbers are not comparable with its tables.**\n")
+    lines.append(
+        f"To repeat: `python -m experiments reproduce --dataset_dir DIR --schedule {schedule['name']}`. One seed; the "
+        "standard deviation is that over draws of the labelled volume, and the last rows are paired by draw.\n"
+    )
     for evaluation in results[0]["evaluations"]:
         checkpoint, statistics_ = evaluation.split(", ")
         lines += [
@@ -133,7 +137,8 @@ def _probe_section(path: Path) -> str:
         return ""
     lines = [
         "### What the maps of decoder block 3 hold, before fine-tuning\n",
-        "See `python -m experiments probe --help` for the three numbers, all measured on test patients.\n",
+        "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are measured "
+        "on test patients.\n",
         "| weights | region match | anatomy over place | probe Dice |",
         "|---|---|---|---|",
     ]
