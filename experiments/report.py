@@ -137,8 +137,8 @@ def _probe_section(path: Path) -> str:
         return ""
     lines = [
         "### What the maps of decoder block 3 hold, before fine-tuning\n",
-        "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are measured "
-        "on test patients.\n",
+        "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are "
+        "measured on test patients.\n",
         "| weights | region match | anatomy over place | probe Dice |",
         "|---|---|---|---|",
     ]
