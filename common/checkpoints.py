@@ -5,6 +5,7 @@ Between the stages only parameters are handed over; batch-normalisation statisti
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
@@ -130,7 +131,16 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
         raise CheckpointError(
             f"{path}: there is no such file; run the pre-training that writes it, or pass --initialisation random."
         )
-    return load_pretrained(network, path)
+    held = read_weights(path)
+    blocks = [part for part in (f"decoder.blocks.{k}." for k in range(5)) if select_parts(held, [part])]
+    if initialisation == "encoder":
+        return load_pretrained(network, path, ["encoder."])
+    return load_pretrained(network, path, ["encoder.", *(blocks or ["decoder.blocks.0."])])
+
+
+def content_hash(path: str | os.PathLike) -> str | None:
+    """Return the SHA-256 of a file, None if there is none: tells whether two runs started from the same weights."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
 
 
 def load_model(network: Network, path: str | os.PathLike) -> Network:

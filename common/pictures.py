@@ -47,10 +47,13 @@ def draw_comparison(
     """
     file = nibabel.load(image_path)
     orient = OrientSlices("LPS")
+    affine = file.affine
+    if not (file.header["qform_code"] or file.header["sform_code"]):  # as `AssumeOrientationd` takes such files
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*file.header.get_zooms()[:3], 1.0])
 
     def oriented(values: Any) -> MetaTensor:
         # A file may also have the shape (X, Y, Z, 1).
-        return orient(MetaTensor(np.array(values, np.float32).reshape(1, *file.shape[:3]), affine=file.affine))[0]
+        return orient(MetaTensor(np.array(values, np.float32).reshape(1, *file.shape[:3]), affine=affine))[0]
 
     image = oriented(file.dataobj)
     width, height, _ = voxel_spacing(image)

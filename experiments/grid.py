@@ -50,7 +50,23 @@ class Cell:
     @property
     def key(self) -> str:
         """A hash of everything that determines the cell."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return _hash(asdict(self))
+
+    @property
+    def folder(self) -> str:
+        """The folder of its run: another one as soon as anything that determines the cell changes."""
+        return f"{self.name}_{self.key}"
+
+    @property
+    def pretraining_folder(self) -> str:
+        """The folder of the pre-trained weights, shared by all cells that start from them."""
+        schedule = self.schedule
+        lengths = (schedule.global_steps, schedule.local_steps, schedule.steps_per_epoch)
+        return f"pretrained_seed{self.seed}_{_hash(lengths)}"
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def acdc_cells(schedule: Schedule, combinations: Sequence[str], seed: int = 0) -> list[Cell]:

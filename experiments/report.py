@@ -79,8 +79,9 @@ def _schedule_section(results: list[dict[str, Any]]) -> str:
     )
     for evaluation in results[0]["evaluations"]:
         checkpoint, statistics_ = evaluation.split(", ")
+        chosen = ", chosen by the Dice with recomputed statistics" if checkpoint == "selected" else ""
         lines += [
-            f"### {checkpoint.capitalize()} checkpoint, batch-norm statistics: {statistics_}\n",
+            f"### {checkpoint.capitalize()} checkpoint, batch-norm statistics: {statistics_}{chosen}\n",
             f"| start | {' | '.join(draws)} | mean ± sd | {' | '.join(structures)} | paper |",
             f"|---|{'---|' * (len(draws) + 2 + len(structures))}",
         ]
@@ -126,7 +127,7 @@ def _copy_pictures(results: list[dict[str, Any]], runs_dir: Path, target: Path) 
     median = ranked[(len(ranked) - 1) // 2]
     for result in results:
         cell = Cell(**{**result["cell"], "schedule": Schedule(**result["cell"]["schedule"])})
-        picture = runs_dir / cell.name / "test_model" / "pictures" / f"{median}.png"
+        picture = runs_dir / cell.folder / "test_model" / "pictures" / f"{median}.png"
         if cell.combination == "c1" and picture.is_file():
             (target / "pictures").mkdir(exist_ok=True)
             shutil.copyfile(picture, target / "pictures" / f"{PRETRAININGS.index(cell.pretraining)}_{cell.name}.png")

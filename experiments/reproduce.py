@@ -73,7 +73,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     provenance = {"commit": commit(), "configs_sha256": _configs_hash()}  # as they are now, not hours later
     shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
     seconds: dict[str, float] = {}
-    weights = runs_dir / f"pretrained_seed{cell.seed}"
+    weights = runs_dir / cell.pretraining_folder
     if cell.pretraining != "random":
         with timed(seconds, "pretrain_global"):
             run_config(
@@ -96,7 +96,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
                 ckpt_dir=weights,
                 output_dir=weights / "local",
             )
-    folder = runs_dir / cell.name
+    folder = runs_dir / cell.folder
     initialisation = {"random": "random", "GD": "encoder", "GD+LR": "encoder_decoder"}[cell.pretraining]
     with timed(seconds, "train"):
         run_config(
@@ -133,7 +133,12 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
         )
         summary = json.loads((output_dir / "evaluation.json").read_text())
         evaluations[name] = {"mean_dice": summary["mean_dice"], "volumes": summary["volumes"]}
-        environment = {"device": summary["settings"]["device"], "versions": summary["versions"]}
+        settings = summary["settings"]
+        environment = {
+            "device": settings["device"],
+            "precision": settings["precision"],
+            "versions": summary["versions"],
+        }
     return {
         "key": cell.key,
         "cell": asdict(cell),

@@ -38,7 +38,7 @@ from ..transforms.volume import VolumeError
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1  # to be raised when a transform of this package gives another result for the same parameters
+CACHE_VERSION = 2  # to be raised when a transform of this package gives another result for the same parameters
 
 _KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim")
 _EPHEMERAL = {"R", "_tracing", "filenames", "has_series"}  # random state, tracing, what a reader read last
@@ -252,7 +252,7 @@ def fill_cache(
         else:
             if entry_path is not None and not entry_path.exists():
                 missing.setdefault(entry_path, os.fspath(file))
-    workers = min(len(missing), os.cpu_count() or 1 if num_workers is None else num_workers)
+    workers = min(len(missing), num_cores() if num_workers is None else num_workers)
     loader = DataLoader(
         _Filling(list(missing.values()), cached),
         batch_size=None,
@@ -266,6 +266,13 @@ def fill_cache(
     failures += [failure for failure in bar if failure]
     if failures:
         raise VolumeError("\n".join([f"{len(failures)} of {len(files)} volumes cannot be preprocessed:", *failures]))
+
+
+def num_cores() -> int:
+    """Return the cores that this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Filling(Dataset):

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..checkpoints import CheckpointError, read_checkpoint, save_atomically, select_parts
+from .batch_norm import BatchNormStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +36,35 @@ class SaveWeights:
         network: anything with a `state_dict` of tensors.
         path: the file.
         parts: prefixes to keep, such as ["encoder."]; None keeps everything.
+        batch_norm: recomputes the batch-norm statistics for the saved weights; None takes them as they are.
     """
 
-    def __init__(self, network: Any, path: str, parts: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        network: Any,
+        path: str,
+        parts: Sequence[str] | None = None,
+        batch_norm: BatchNormStatistics | None = None,
+    ) -> None:
         self.network = network
         self.path = Path(path)
         self.parts = parts
+        self.batch_norm = batch_norm
 
     def attach(self, engine: Engine) -> None:
         """Save at the end of the engine's run."""
         engine.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the file, with tensors on the CPU so that any machine can load it."""
+        if self.batch_norm is not None:
+            self.batch_norm.exchange()
         weights: Mapping[str, Tensor] = self.network.state_dict()
         if self.parts is not None:
             weights = select_parts(weights, self.parts)
-        save_atomically(dict(weights), self.path)
+        save_atomically({name: value.cpu() for name, value in weights.items()}, self.path)
+        if self.batch_norm is not None:
+            self.batch_norm.restore()
 
 
 class SaveBest:
@@ -97,10 +110,12 @@ class Resume:
         path: the file that holds the state.
         objects: what makes up the state besides the step: network, optimizer and so on.
         settings: plain values that must be the same for a run to be continued, such as strategy and seed.
+        outputs: files that a finished run has left; without them there is nothing to continue.
         interval_seconds: least time between two savings.
 
     Raises:
-        CheckpointError: (on attaching) if the file belongs to a run with other settings or cannot be read.
+        CheckpointError: (on attaching) if the file belongs to a run with other settings or cannot be read, or the run
+            is finished and an output is gone.
     """
 
     def __init__(
@@ -108,9 +123,11 @@ class Resume:
         path: str,
         objects: Mapping[str, Stateful],
         settings: Mapping[str, Any],
+        outputs: Sequence[str] = (),
         interval_seconds: float = 60.0,
     ) -> None:
         self.path = Path(path)
+        self.outputs = outputs
         self.objects = objects
         self.settings = {name: _plain(value) for name, value in settings.items()}
         self.interval_seconds = interval_seconds
@@ -135,6 +152,12 @@ class Resume:
             raise CheckpointError(
                 f"{self.path}: belongs to a run with other settings ({details}). "
                 "Choose another output_dir, or delete the file to start again."
+            )
+        gone = [path for path in self.outputs if not Path(path).is_file()]
+        if gone and state["iteration"] >= engine.state.max_epochs * engine.state.epoch_length:
+            raise CheckpointError(
+                f"{gone[0]}: is gone, though the run of {self.path} is finished. "
+                "Put the file back, or delete the latter to train again."
             )
         for name, holder in self.objects.items():
             holder.load_state_dict(state["objects"][name])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -79,6 +80,7 @@ class StopOnNaN:
         """Look at the loss every so many steps and at the end of each epoch."""
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self.check)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.check_parameters)
 
     def check(self, engine: Engine) -> None:
         """Raise a FloatingPointError if the loss of the last step is not finite."""
@@ -87,6 +89,15 @@ class StopOnNaN:
             raise FloatingPointError(
                 f"The loss is {loss} at step {engine.state.iteration}: nothing was saved since the last finite one. "
                 "Try a lower learning rate or precision 'float32'."
+            )
+
+    def check_parameters(self, engine: Any) -> None:
+        """Raise a FloatingPointError if the last update has left a parameter that is not finite."""
+        norm = get_total_norm(list(engine.network.parameters())).item()
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"The parameters are no longer finite at step {engine.state.iteration}: nothing was saved since the "
+                "last epoch. Try a lower learning rate or precision 'float32'."
             )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.checkpoints import read_checkpoint, read_weights
+from common.checkpoints import read_checkpoint, read_weights, save_atomically
+from common.errors import root_cause
 from common.networks import UNet2d
 from experiments.phantom import write_reoriented
 from tests.conftest import REPOSITORY
@@ -340,6 +341,43 @@ def test_validation_volumes_can_be_left_out(phantom, tmp_path):
     model = read_weights(tmp_path / "models" / "model.pt")
     UNet2d(num_classes=4).load_state_dict(model)
     assert not torch.equal(model["head.1.weight"], fresh_network().state_dict()["head.1.weight"])
+
+
+def test_weights_without_validation_have_recomputed_statistics(phantom, tmp_path):
+    item = {"image": str(phantom.image("patient002")), "label": str(phantom.label("patient002"))}
+    lists = {"train#dataset#data": [item], "validate#dataset#data": [], "dataset_dir": tmp_path / "nowhere"}
+    for statistics in ("recomputed", "running_average"):
+        options = {"initialisation": "random", "batch_norm_statistics": statistics, **lists}
+        phantom.run("train", tmp_path / statistics, **options)
+    recomputed, running = (
+        read_weights(tmp_path / name / "models" / "model.pt") for name in ("recomputed", "running_average")
+    )
+    for name, _ in UNet2d(num_classes=4).named_parameters():
+        assert torch.equal(recomputed[name], running[name])
+    name = "encoder.levels.0.0.1.running_var"
+    assert (running[name] - 1).abs().max() < 0.05 < (recomputed[name] - 1).abs().max()  # momentum .01, two steps
+
+
+def test_other_lists_of_files_are_trained_afresh(phantom, tmp_path):
+    """MONAI Label trains again in the same folder whenever there are more labels."""
+    for patients in (["patient002"], ["patient002", "patient003"]):
+        items = [{"image": str(phantom.image(name)), "label": str(phantom.label(name))} for name in patients]
+        lists = {"train#dataset#data": items, "validate#dataset#data": [], "dataset_dir": tmp_path / "nowhere"}
+        phantom.run("train", tmp_path, initialisation="random", **lists)
+        model = tmp_path / "models" / "model.pt"
+        assert model.is_file()
+        model.unlink()
+    assert not list(tmp_path.rglob("resume.pt"))
+
+
+def test_a_stage_refuses_to_go_on_from_other_pretrained_weights(phantom, chain, tmp_path):
+    shutil.copytree(chain, tmp_path / "chain")
+    encoder = tmp_path / "chain" / "models" / "pretrained_encoder.pt"
+    weights = read_weights(encoder)
+    save_atomically({name: value + 1 for name, value in weights.items()}, encoder)
+    with pytest.raises(RuntimeError) as caught:
+        phantom.run("pretrain_local", tmp_path / "chain")
+    assert "belongs to a run with other settings (pretrained_sha256 was" in str(root_cause(caught.value))
 
 
 def test_prepare_fills_the_cache(phantom, tmp_path):

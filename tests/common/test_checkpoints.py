@@ -112,6 +112,35 @@ def test_initialise_errors(tmp_path, name, error, message):
         checkpoints.initialise(UNet2d(4), name, tmp_path)
 
 
+def test_initialisation_needs_the_parts_it_is_named_after(encoder_file):
+    encoder_file.rename(encoder_file.with_name("pretrained_encoder_decoder.pt"))
+    with pytest.raises(CheckpointError, match=r"not in the file, such as 'decoder\.blocks\.0"):
+        checkpoints.initialise(UNet2d(4), "encoder_decoder", encoder_file.parent)
+    checkpoints.save_atomically({"head.1.weight": UNet2d(4).head[1].weight}, encoder_file)
+    with pytest.raises(CheckpointError, match=r"not in the file, such as 'encoder"):
+        checkpoints.initialise(UNet2d(4), "encoder", encoder_file.parent)
+
+
+def test_first_decoder_blocks_are_handed_over(tmp_path):
+    source = UNet2d(4).state_dict()
+    parts = ["encoder.", "decoder.blocks.0.", "decoder.blocks.1."]
+    path = tmp_path / "pretrained_encoder_decoder.pt"
+    checkpoints.save_atomically(checkpoints.select_parts(source, parts), path)
+    network = checkpoints.initialise(UNet2d(4), "encoder_decoder", tmp_path)
+    weight = "decoder.blocks.{}.up.1.weight"
+    same = [torch.equal(network.state_dict()[weight.format(k)], source[weight.format(k)]) for k in range(5)]
+    assert same == [True, True, False, False, False]
+
+
+def test_content_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert checkpoints.content_hash(tmp_path / "a") == checkpoints.content_hash(tmp_path / "b")
+    (tmp_path / "b").write_bytes(b"y")
+    assert checkpoints.content_hash(tmp_path / "a") != checkpoints.content_hash(tmp_path / "b")
+    assert checkpoints.content_hash(tmp_path / "missing") is None
+
+
 def test_initialise(encoder_file):
     network = checkpoints.initialise(UNet2d(4), "encoder", encoder_file.parent)
     name = "encoder.levels.3.0.0.weight"

@@ -57,3 +57,11 @@ def test_schedules():
         assert all(value % schedule.steps_per_epoch == 0 for value in steps), schedule
     full = SCHEDULES["full"]
     assert {full.global_steps, full.local_steps, full.fine_tuning_steps} == {10_000}
+
+
+def test_runs_are_kept_apart_by_what_determines_them():
+    cell = Cell("GD", 1, "c1", 0, SCHEDULES["reduced"])
+    longer = replace(cell, schedule=replace(cell.schedule, global_steps=cell.schedule.global_steps + 1))
+    tuned = replace(cell, schedule=replace(cell.schedule, fine_tuning_steps=cell.schedule.fine_tuning_steps + 1))
+    assert len({cell.folder, longer.folder, tuned.folder}) == 3
+    assert cell.pretraining_folder == tuned.pretraining_folder != longer.pretraining_folder

@@ -9,10 +9,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from experiments.grid import PRETRAININGS, SCHEDULES, Cell
+from experiments.grid import PRETRAININGS, SCHEDULES, Cell, Schedule
 from experiments.report import PAPER, report
 
 EVALUATIONS = ("selected, recomputed", "last, running average")
+
+
+SELECTED = "Selected checkpoint, batch-norm statistics: recomputed, chosen by the Dice with recomputed statistics"
 
 
 def make_result(start, draw, rv, schedule="reduced", device="cpu", commit="abc", cell=None, names=("RV", "Myo", "LV")):
@@ -64,7 +67,7 @@ def test_means_and_spreads_are_computed(tmp_path):
     ((title, headings),) = tables(text).items()
     assert title == 'ACDC, one labelled volume, schedule "reduced"'
     assert list(headings) == [
-        "Selected checkpoint, batch-norm statistics: recomputed",
+        SELECTED,
         "Last checkpoint, batch-norm statistics: running average",
     ]
     for k, table in enumerate(headings.values()):
@@ -82,9 +85,7 @@ def test_means_and_spreads_are_computed(tmp_path):
 
 def test_missing_draws_are_dashed_and_missing_starts_left_out(tmp_path):
     results = [make_result("random", "c1", 0.2), make_result("random", "c2", 0.3), make_result("GD+LR", "c2", 0.4)]
-    table = next(iter(tables(make_report(tmp_path, results)).values()))[
-        "Selected checkpoint, batch-norm statistics: recomputed"
-    ]
+    table = next(iter(tables(make_report(tmp_path, results)).values()))[SELECTED]
     assert list(table) == ["random", "GD+LR", "GD+LR − random"]
     assert table["GD+LR"]["c1"] == "–" and table["GD+LR"]["c2"] == ".500"
     assert table["GD+LR"]["mean ± sd"] == ".500 (1 draw)"
@@ -109,7 +110,7 @@ def test_pictures_of_the_median_volume_are_copied_and_shown(tmp_path):
     evaluation["volumes"] = [{"id": name, "mean": mean} for name, mean in (("a", 0.1), ("b", 0.9), ("c", 0.5))]
     make_report(tmp_path / "results", [result])
     cell = result["cell"]
-    run = f"{cell['pretraining']}_{cell['num_labelled']}_{cell['combination']}_seed{cell['seed']}"
+    run = Cell(**{**cell, "schedule": Schedule(**cell["schedule"])}).folder
     picture = tmp_path / "runs" / cell["schedule"]["name"] / run / "test_model" / "pictures" / "c.png"
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"picture of the median")

@@ -45,7 +45,7 @@ def stages(monkeypatch):
             summary = {
                 "mean_dice": mean,
                 "volumes": [{"id": "patient007", **mean}],
-                "settings": {"device": "cpu"},
+                "settings": {"device": "cpu", "precision": "torch.float32"},
                 "versions": {"torch": "2"},
             }
             (overrides["output_dir"] / "evaluation.json").write_text(json.dumps(summary))
@@ -125,7 +125,7 @@ def test_stages_of_a_cell(tmp_path, stages, start, expected, initialisation):
     result = run_cell(cell, tmp_path / "acdc", tmp_path / "runs")
     assert [name for name, _ in stages] == [*expected, "train", *["evaluate"] * 4]
     settings = dict(stages)
-    weights, folder = tmp_path / "runs" / "pretrained_seed3", tmp_path / "runs" / cell.name
+    weights, folder = tmp_path / "runs" / cell.pretraining_folder, tmp_path / "runs" / cell.folder
     for name, steps in (("pretrain_global", schedule.global_steps), ("pretrain_local", schedule.local_steps)):
         if name in expected:
             assert settings[name]["steps"] == steps and settings[name]["ckpt_dir"] == weights

@@ -20,7 +20,9 @@ def make_engine(losses=(0.5,), batch=None):
         engine.state.batch = batch
         return {"loss": torch.tensor(losses[min(engine.state.iteration, len(losses)) - 1])}
 
-    return Engine(step)
+    engine = Engine(step)
+    engine.network = torch.nn.Linear(2, 1)
+    return engine
 
 
 # ---- StopOnNaN
@@ -46,6 +48,18 @@ def test_finite_losses_pass():
     engine = make_engine([1e38, -1e38, 0.0])
     StopOnNaN(1).attach(engine)
     assert engine.run(range(3), max_epochs=2).iteration == 6
+
+
+def test_parameters_that_are_not_finite_stop_the_run_at_the_end_of_the_epoch():
+    engine = make_engine()
+    StopOnNaN().attach(engine)
+
+    @engine.on(Events.ITERATION_COMPLETED(once=5))
+    def diverge(engine):
+        torch.nn.init.constant_(engine.network.weight, float("nan"))
+
+    with pytest.raises(FloatingPointError, match="parameters are no longer finite at step 6"):
+        engine.run(range(3), max_epochs=4)
 
 
 # ---- BatchPictures

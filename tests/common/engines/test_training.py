@@ -21,7 +21,7 @@ from common.transforms.views import ContrastiveViews
 class Run:
     """A small pre-training run, made afresh as a new process would."""
 
-    def __init__(self, folder, epochs, seed=0, settings=None, handlers=(), loss=None, interval_seconds=0.0):
+    def __init__(self, folder, epochs, seed=0, settings=None, handlers=(), loss=None, outputs=(), interval_seconds=0.0):
         torch.manual_seed(seed)
         images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(9))
         slices = Slices(images, None, torch.tensor([0, 6]))
@@ -34,6 +34,7 @@ class Run:
             str(folder / "resume.pt"),
             {"network": self.network, "optimizer": self.optimizer},
             settings or {"seed": seed, "size": (32, 32)},
+            outputs,
             interval_seconds,
         )
         self.trainer = StageTrainer(
@@ -86,6 +87,16 @@ def test_finished_run_is_left_alone(tmp_path):
         assert torch.equal(value, again.network.state_dict()[name])
 
 
+def test_finished_run_whose_output_is_gone_is_refused(tmp_path):
+    output = tmp_path / "weights.pt"
+    Run(tmp_path, epochs=1, outputs=[output]).run()
+    Run(tmp_path, epochs=2, outputs=[output])  # not finished: there is nothing to miss
+    with pytest.raises(CheckpointError, match=r"weights\.pt: is gone.*delete the latter"):
+        Run(tmp_path, epochs=1, outputs=[output])
+    output.touch()
+    assert Run(tmp_path, epochs=1, outputs=[output]).run().losses == []
+
+
 def test_other_settings_are_refused(tmp_path):
     Run(tmp_path, epochs=1).run()
     with pytest.raises(CheckpointError, match=r"seed was 0, is 1.*Choose another output_dir"):
@@ -119,6 +130,12 @@ def test_progress_and_pictures(tmp_path, capsys):
     run.run()
     assert "global: 100%" in capsys.readouterr().err
     assert any(path.stat().st_size > 1000 for path in (tmp_path / "events").iterdir())
+
+
+def test_the_last_epoch_must_be_validated():
+    assert num_epochs(20, 5, val_interval=2) == 4
+    with pytest.raises(ValueError, match="val_interval must divide the number of epochs, 4, got 3"):
+        num_epochs(20, 5, val_interval=3)
 
 
 @pytest.mark.parametrize(("steps", "per_epoch"), [(0, 5), (7, 5), (5, 0)])
