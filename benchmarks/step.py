@@ -65,7 +65,8 @@ def measure(name: str, batch_size: int = 40, steps: int = 3, repetitions: int = 
     """Time blocks of steps, whole and network-only in turn, after one block of each for warming up.
 
     Returns:
-        Seconds of a step (median over blocks) and their spread, the ratio, and the process's peak memory in GiB.
+        The ratio of the two (median, lowest and highest over blocks) and the peak memory in GiB, of the process or, on
+        a GPU, of its tensors. Seconds only from a GPU: those of a shared CPU tell nothing about another one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
@@ -87,7 +88,7 @@ def measure(name: str, batch_size: int = 40, steps: int = 3, repetitions: int = 
     images, _ = stage.loader.batch(0)
     gradient = torch.randn_like(inferer(images, network))
 
-    def whole() -> None:
+    def whole_steps() -> None:
         trainer.state.iteration = trainer.state.epoch = 0
         trainer.run()
 
@@ -99,7 +100,7 @@ def measure(name: str, batch_size: int = 40, steps: int = 3, repetitions: int = 
 
     seconds: dict[str, list[float]] = {"whole": [], "network": []}
     for repetition in range(repetitions + 1):
-        for contender, block in (("whole", whole), ("network", network_alone)):
+        for contender, block in (("whole", whole_steps), ("network", network_alone)):
             if device.type == "cuda":
                 torch.cuda.synchronize()
             started = time.perf_counter()
@@ -108,13 +109,18 @@ def measure(name: str, batch_size: int = 40, steps: int = 3, repetitions: int = 
                 torch.cuda.synchronize()
             if repetition > 0:
                 seconds[contender].append((time.perf_counter() - started) / steps)
-    return {
+    ratios = [whole / network for whole, network in zip(seconds["whole"], seconds["network"], strict=True)]
+    result = {
         "stage": name,
         "batch_size": batch_size,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": f"CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
-        "seconds": {key: statistics.median(values) for key, values in seconds.items()},
-        "spread": {key: max(values) - min(values) for key, values in seconds.items()},
-        "ratio": statistics.median(w / n for w, n in zip(seconds["whole"], seconds["network"], strict=True)),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
+    if device.type == "cuda":
+        result["device"] = torch.cuda.get_device_name()
+        result["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        result["seconds"] = {contender: statistics.median(values) for contender, values in seconds.items()}
+    return result

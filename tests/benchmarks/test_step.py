@@ -9,8 +9,8 @@ from benchmarks.step import STAGES, make_stage, measure
 @pytest.mark.parametrize("name", STAGES)
 def test_measures_both_contenders(name):
     result = measure(name, batch_size=16, steps=1, repetitions=1)
-    assert set(result["seconds"]) == {"whole", "network"} and min(result["seconds"].values()) > 0
-    assert result["ratio"] == pytest.approx(result["seconds"]["whole"] / result["seconds"]["network"])
+    assert result["ratio_range"] == [result["ratio"]] * 2  # of one repetition
+    assert 0.3 < result["ratio"] < 3
     assert result["stage"] == name and result["batch_size"] == 16 and result["peak_memory_gib"] > 0.1
 
 
