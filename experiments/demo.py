@@ -16,7 +16,7 @@ from .stages import REPOSITORY, run_config
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_PRETRAIN, NUM_TEST = 9, 4
-GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 60, 20, 60
+GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 150, 30, 60
 
 
 def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:

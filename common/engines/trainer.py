@@ -18,6 +18,26 @@ def keep_batch(batch: tuple[Tensor, Any], *_: Any, **__: Any) -> tuple[Tensor, A
     return batch
 
 
+def epoch_length(steps: int, at_most: int) -> int:
+    """Choose Ignite's epochs so that they fill a run exactly: the largest divisor of its length up to a bound.
+
+    Args:
+        steps: length of the run.
+        at_most: the longest epoch wanted; validations and checkpoints come at the end of epochs.
+
+    Raises:
+        ValueError: if `steps` is not positive, or its divisors up to the bound are all below a tenth of it.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps!r}.")
+    length = max(divisor for divisor in range(1, min(steps, at_most) + 1) if steps % divisor == 0)
+    if length < min(steps, at_most) / 10:
+        raise ValueError(
+            f"steps must have a divisor of {at_most // 10} to {at_most}, got {steps!r}: take a rounder number."
+        )
+    return length
+
+
 def num_epochs(steps: int, steps_per_epoch: int, val_interval: int = 1) -> int:
     """Divide the length of a run into Ignite's epochs.
 

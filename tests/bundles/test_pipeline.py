@@ -389,6 +389,18 @@ def test_prepare_fills_the_cache(phantom, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_every_stage_runs_on_a_gpu(phantom, tmp_path):
+    for config in (*STAGES, "evaluate"):
+        phantom.run(config, tmp_path, device="cuda")
+    phantom.run("inference", tmp_path, device="cuda", input=phantom.image(TEST_PATIENT))
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert {value.device.type for value in weights.values()} == {"cpu"}
+    summary = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))
+    assert summary["settings"]["device"] == "cuda" and summary["mean_dice"]["mean"] is not None
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 

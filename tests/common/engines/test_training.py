@@ -11,7 +11,7 @@ from common.data.loader import BatchLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
 from common.engines import AutocastInferer, BatchPictures, Progress, Resume, SaveWeights, StageTrainer, StopOnNaN
-from common.engines.trainer import num_epochs
+from common.engines.trainer import epoch_length, num_epochs
 from common.losses import GlobalContrastiveLoss
 from common.networks import GlobalPretrainingNet, UNet2d
 from common.transforms.intensity_views import RandomIntensity
@@ -130,6 +130,21 @@ def test_progress_and_pictures(tmp_path, capsys):
     run.run()
     assert "global: 100%" in capsys.readouterr().err
     assert any(path.stat().st_size > 1000 for path in (tmp_path / "events").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("steps", "at_most", "length"), [(10_000, 100, 100), (150, 100, 75), (60, 100, 60), (7, 50, 7), (1, 50, 1)]
+)
+def test_epochs_fill_the_run(steps, at_most, length):
+    assert epoch_length(steps, at_most) == length
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"), [(0, "steps must be at least 1"), (401, "must have a divisor of 5 to 50")]
+)
+def test_lengths_that_no_epochs_fill(steps, message):
+    with pytest.raises(ValueError, match=message):
+        epoch_length(steps, 50)
 
 
 def test_the_last_epoch_must_be_validated():
