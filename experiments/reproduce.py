@@ -74,27 +74,17 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
     seconds: dict[str, float] = {}
     weights = runs_dir / cell.pretraining_folder
-    if cell.pretraining != "random":
-        with timed(seconds, "pretrain_global"):
+    stages = {"pretrain_global": cell.schedule.global_steps, "pretrain_local": cell.schedule.local_steps}
+    for stage in list(stages)[: PRETRAININGS.index(cell.pretraining)]:
+        with timed(seconds, stage):
             run_config(
                 BUNDLE,
-                "pretrain_global",
+                stage,
                 **shared,
-                steps=cell.schedule.global_steps,
+                steps=stages[stage],
                 steps_per_epoch=cell.schedule.steps_per_epoch,
                 ckpt_dir=weights,
-                output_dir=weights / "global",
-            )
-    if cell.pretraining == "GD+LR":
-        with timed(seconds, "pretrain_local"):
-            run_config(
-                BUNDLE,
-                "pretrain_local",
-                **shared,
-                steps=cell.schedule.local_steps,
-                steps_per_epoch=cell.schedule.steps_per_epoch,
-                ckpt_dir=weights,
-                output_dir=weights / "local",
+                output_dir=weights / stage,
             )
     folder = runs_dir / cell.folder
     initialisation = {"random": "random", "GD": "encoder", "GD+LR": "encoder_decoder"}[cell.pretraining]
