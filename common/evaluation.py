@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from .files import atomic_file, write_text_atomically
 from .pictures import draw_comparison
+from .settings import plain_settings
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class EvaluationReport:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
-        self.settings = _plain(settings)
+        self.settings = plain_settings(settings)
         self.pictures = pictures
         self._rows: list[dict[str, Any]] = []
 
@@ -155,17 +155,6 @@ class EvaluationReport:
         write_text_atomically(self.output_dir / "evaluation.json", text + "\n")
         table = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
         logger.info(f"Dice of {len(self._rows)} volumes: {table}. Details in {self.output_dir}.")
-
-
-def _plain(value: Any) -> Any:
-    """Turn a setting into what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

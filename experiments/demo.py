@@ -27,21 +27,22 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
     """
     started = time.monotonic()
     root = Path(output_dir).resolve()
-    if root.exists() and not (root / "phantom").is_dir() and any(root.iterdir()):
+    marker = root / ".demo"
+    if root.exists() and not marker.is_file() and any(root.iterdir()):
         raise ValueError(
             f"output_dir must be empty or the folder of an earlier demo, got {str(root)!r}: choose another."
         )
     shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    marker.touch()
     logging.basicConfig(level=logging.WARNING)
 
     dataset_dir, splits = root / "phantom", root / "splits.json"
     ids = write_acdc_phantom(dataset_dir, NUM_PRETRAIN + 1 + NUM_TEST)
     write_phantom_splits(splits, ids, NUM_PRETRAIN)
     shared: dict[str, Any] = {"dataset_dir": dataset_dir, "split_path": splits, "cache_dir": root / "cache"}
-    geometry: dict[str, Any] = {
-        "image_size": [96, 96],
-        "spacing_mm": 2.2,
-    }  # a quarter of the pixels: minutes, not hours
+    # A quarter of the pixels: minutes, not hours.
+    geometry: dict[str, Any] = {"image_size": [96, 96], "spacing_mm": 2.2}
     small = {**shared, **geometry}
     starts = {"random": "random", "pre-trained": "encoder_decoder"}
 

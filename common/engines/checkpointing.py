@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..checkpoints import CheckpointError, read_checkpoint, save_atomically, select_parts
+from ..settings import plain_settings
 from .batch_norm import BatchNormStatistics
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Resume:
         self.path = Path(path)
         self.outputs = outputs
         self.objects = objects
-        self.settings = {name: _plain(value) for name, value in settings.items()}
+        self.settings = plain_settings(settings)
         self.interval_seconds = interval_seconds
         self._saved_at = time.monotonic()
 
@@ -174,12 +175,3 @@ class Resume:
         objects = {name: holder.state_dict() for name, holder in self.objects.items()}
         save_atomically({"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path)
         self._saved_at = time.monotonic()
-
-
-def _plain(value: Any) -> Any:
-    """Turn a setting into what `torch.load(weights_only=True)` gives back unchanged."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)

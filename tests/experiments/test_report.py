@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 from dataclasses import asdict, replace
 
 import pytest
 
 from experiments.grid import PRETRAININGS, SCHEDULES, Cell, Schedule
-from experiments.report import PAPER, report
+from experiments.report import PAPER, RESULTS, report
 
 EVALUATIONS = ("selected, recomputed", "last, running average")
 
@@ -192,6 +193,14 @@ def test_without_results_there_is_no_table(tmp_path, capsys):
     text = make_report(tmp_path, [])
     assert text.startswith("# Results") and "|" not in text
     assert f"Wrote {tmp_path / 'README.md'}" in capsys.readouterr().out
+
+
+def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
+    copy = tmp_path / "results"
+    shutil.copytree(RESULTS, copy)
+    (copy / "README.md").unlink()
+    report(str(copy))
+    assert (copy / "README.md").read_text(encoding="utf-8") == (RESULTS / "README.md").read_text(encoding="utf-8")
 
 
 def test_probe_is_shown(tmp_path):
