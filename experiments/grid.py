@@ -69,6 +69,6 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def acdc_cells(schedule: Schedule, combinations: Sequence[str], seed: int = 0) -> list[Cell]:
-    """List the cells with one labelled ACDC volume, draw by draw."""
-    return [Cell(start, 1, draw, seed, schedule) for draw in combinations for start in PRETRAININGS]
+def acdc_cells(schedule: Schedule, combinations: Sequence[str], num_labelled: int = 1, seed: int = 0) -> list[Cell]:
+    """List the cells with so many labelled ACDC volumes, draw by draw."""
+    return [Cell(start, num_labelled, draw, seed, schedule) for draw in combinations for start in PRETRAININGS]

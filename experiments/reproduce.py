@@ -27,24 +27,26 @@ def reproduce(
     dataset_dir: str,
     schedule: str = "full",
     starts: Sequence[str] = PRETRAININGS,
+    num_labelled: int = 1,
     combinations: Sequence[str] = ("c1", "c2", "c3"),
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = float("inf"),
     list: bool = False,
 ) -> None:
-    """Run the ACDC cells with one labelled volume that have no result file yet.
+    """Run the ACDC cells that have no result file yet.
 
     Args:
         dataset_dir: the ACDC folder.
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
         starts: which initialisations: "random", "GD", "GD+LR".
-        combinations: which draws of the labelled volume.
+        num_labelled: labelled volumes: 1, 2 or 8.
+        combinations: which draws of the labelled volumes.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
         max_minutes: no new cell is begun after this time.
         list: only show which cells are done.
 
     Raises:
-        ValueError: if the schedule, a start or a draw is unknown.
+        ValueError: if the schedule, a start, a number of labelled volumes or a draw is unknown.
     """
     starts = (starts,) if isinstance(starts, str) else tuple(starts)
     if unknown := [start for start in starts if start not in PRETRAININGS]:
@@ -53,9 +55,11 @@ def reproduce(
         raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
     combinations = (combinations,) if isinstance(combinations, str) else tuple(combinations)
     for combination in combinations:
-        read_split(BUNDLE / "configs" / "splits.json", 1, combination)  # an unknown one would show after pre-training
+        read_split(
+            BUNDLE / "configs" / "splits.json", num_labelled, combination
+        )  # an unknown one would show after pre-training
     started = time.monotonic()
-    for cell in acdc_cells(SCHEDULES[schedule], combinations):
+    for cell in acdc_cells(SCHEDULES[schedule], combinations, num_labelled):
         if cell.pretraining not in starts:
             continue
         target = RESULTS / schedule / f"{cell.name}.json"

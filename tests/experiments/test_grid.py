@@ -36,7 +36,7 @@ def test_equal_cells_have_one_key():
 
 
 def test_cells_come_draw_by_draw():
-    cells = acdc_cells(SCHEDULES["reduced"], ["c2", "c1"], seed=5)
+    cells = acdc_cells(SCHEDULES["reduced"], ["c2", "c1"], num_labelled=2, seed=5)
     assert [(cell.combination, cell.pretraining) for cell in cells] == [
         ("c2", "random"),
         ("c2", "GD"),
@@ -45,9 +45,9 @@ def test_cells_come_draw_by_draw():
         ("c1", "GD"),
         ("c1", "GD+LR"),
     ]
-    assert {(cell.num_labelled, cell.seed, cell.schedule.name) for cell in cells} == {(1, 5, "reduced")}
+    assert {(cell.num_labelled, cell.seed, cell.schedule.name) for cell in cells} == {(2, 5, "reduced")}
     assert len({cell.key for cell in cells}) == len({cell.name for cell in cells}) == 2 * len(PRETRAININGS)
-    assert cells[1].name == "GD_1_c2_seed5"
+    assert cells[1].name == "GD_2_c2_seed5"
 
 
 def test_schedules():
