@@ -1,49 +1,69 @@
-"""`python -m benchmarks run step`: measure, print, and write `benchmarks/results/<name>.json`."""
+"""`python -m benchmarks run [NAME...] | measure NAME | report`."""
 
 from __future__ import annotations
 
-import json
+import importlib
+import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import fire
 
-from common.files import write_text_atomically
-
-from . import step
-
-RESULTS = Path(__file__).resolve().parent / "results"
+from . import harness
+from .report import report, tables
 
 
-def run(name: str) -> None:
-    """Run a benchmark.
+def run(*names: str, dataset_dir: str = "") -> None:
+    """Run benchmarks one after another, each in a process of its own, so that its memory is its own.
+
+    A benchmark that fails does not stop the others; it is named at the end and the exit status is 1.
 
     Args:
-        name: "step".
+        *names: of the benchmarks; none for all.
+        dataset_dir: folder of ACDC, for the benchmarks that can use its slices; without it they use phantoms.
 
     Raises:
-        ValueError: if there is no such benchmark.
+        ValueError: if there is no benchmark of a name.
     """
-    if name != "step":
-        raise ValueError(f"name must be 'step', got {name!r}.")
-    results = []
-    for stage in step.STAGES:
-        # A process for each stage, so that its peak memory is its own.
-        command = [sys.executable, "-m", "benchmarks", "stage", stage]
-        results.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-        row = results[-1]
-        print(
-            f"{stage:12s} batch {row['batch_size']}  whole step / network alone {row['ratio']:.3f}  "
-            f"peak memory {row['peak_memory_gib']:.2f} GiB  ({row['device']})"
-        )
-    write_text_atomically(RESULTS / "step.json", json.dumps(results, indent=1) + "\n")
+    for name in names:
+        _check_name(name)
+    options = ["--dataset_dir", dataset_dir] if dataset_dir else []
+    failed = []
+    for name in names or harness.NAMES:
+        print(f"{name}", flush=True)
+        command = [sys.executable, "-m", "benchmarks", "measure", name, *options]
+        if subprocess.run(command, check=False).returncode != 0:
+            failed.append(name)
+    if failed:
+        raise SystemExit(f"failed, see above: {', '.join(failed)}")
 
 
-def stage(name: str) -> None:
-    """Measure one stage in this process and print its result as JSON."""
-    print(json.dumps(step.measure(name)))
+def measure(name: str, dataset_dir: str = "") -> None:
+    """Run a benchmark in this process, write `benchmarks/results/<name>.json` and print its tables.
+
+    Args:
+        name: of the benchmark.
+        dataset_dir: folder of ACDC; not used by benchmarks that need no slices.
+
+    Raises:
+        ValueError: if there is no benchmark of that name.
+    """
+    _check_name(name)
+    # Not imported above: what one benchmark needs is not loaded, or missed, by the others.
+    benchmark = importlib.import_module(f".{name}", __package__)
+    if dataset_dir and "dataset_dir" in inspect.signature(benchmark.measure).parameters:
+        outcome = benchmark.measure(dataset_dir=dataset_dir)
+        outcome["command"] += " --dataset_dir DIR"
+    else:
+        outcome = benchmark.measure()
+    path = harness.write(outcome)
+    print(f"{tables(outcome)}\nWrote {path}.")
+
+
+def _check_name(name: str) -> None:
+    if name not in harness.NAMES:
+        raise ValueError(f"name must be one of {', '.join(harness.NAMES)}, got {name!r}; choose one of them")
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "stage": stage})
+    fire.Fire({"run": run, "measure": measure, "report": report})

@@ -1,17 +1,29 @@
-"""A whole training step beside the network's forward, backward and optimiser alone, for each of the three stages."""
+"""A whole training step beside the network's forward, backward and optimiser alone, for each of the three stages.
+
+Contenders, in turn, with one network, one optimiser and batches of one size:
+
+    whole step     what the bundles' trainer does: drawing, views, network, loss, optimiser, Ignite and `StopOnNaN`
+    network alone  forward, backward from a given gradient, and optimiser, on a batch that is there already
+
+The stages have the defaults of the bundles: GD for the global one, LR on the map of d3 with regions of 3 x 3 for the
+local one, Dice loss after affine and elastic augmentation for fine-tuning. The slices are noise, as many as ACDC's
+pre-training set has. Every stage has a process of its own, so that its peak memory is its own.
+"""
 
 from __future__ import annotations
 
-import resource
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import multiprocessing
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.losses import DiceLoss
-from torch import Tensor, nn
+from torch import nn
+from tqdm import tqdm
 
 from common.data.loader import BatchLoader
 from common.data.samplers import UniformSampler, contrastive_sampler
@@ -20,107 +32,209 @@ from common.engines import AutocastInferer, StageTrainer, StopOnNaN
 from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
 from common.transforms.intensity_views import RandomIntensity
-from common.transforms.spatial_views import RandomCropResize, RandomElastic, RandomSpatial
+from common.transforms.spatial_views import RandomCropResize
 from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
 
-SIDE, NUM_VOLUMES, DEPTH, NUM_CLASSES = 192, 52, 9, 4
-STAGES = ("global", "local", "fine_tuning")
+from . import harness
+
+STAGES = ("global", "local", "fine-tuning")
+NUM_CLASSES = 4
+SIDE = 192
+_NUM_VOLUMES, _DEPTH = 52, 9
+_STATUS = Path("/proc/self/status")
 
 
-@dataclass
-class Stage:
-    """What a stage's trainer is made of."""
+def measure(
+    batch_size: int = 40, repetitions: int = 15, side: int = SIDE, stages: Sequence[str] = STAGES
+) -> dict[str, Any]:
+    """Time both contenders for each stage.
 
-    network: nn.Module
-    loader: BatchLoader
-    loss: Callable[[Tensor, Any], Tensor]
-
-
-def make_stage(name: str, batch_size: int, steps: int, device: torch.device) -> Stage:
-    """Build a stage with its default options on random slices, as many as ACDC's pre-training set has."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(NUM_VOLUMES * DEPTH, 1, SIDE, SIDE, generator=generator)
-    labels = torch.randint(NUM_CLASSES, (len(images), SIDE, SIDE), generator=generator, dtype=torch.uint8)
-    starts = torch.arange(NUM_VOLUMES + 1) * DEPTH
-    slices = Slices(images.to(device), labels.to(device) if name == "fine_tuning" else None, starts)
-    unet = UNet2d(NUM_CLASSES)
-    if name == "fine_tuning":
-        views = FineTuningViews(NUM_CLASSES, RandomSpatial(), RandomElastic())
-        loader = BatchLoader(slices, UniformSampler(slices, batch_size), views, steps)
-        loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
-        return Stage(unet, loader, loss)
-    if name == "global":
-        strategy, augmentation = "GD", Augmentations([RandomCropResize(), RandomIntensity()])
-        network: nn.Module = GlobalPretrainingNet(unet, (SIDE, SIDE))
-        contrastive: nn.Module = GlobalContrastiveLoss(strategy)
-    else:
-        strategy, augmentation = "LR", RandomIntensity()
-        network, contrastive = LocalPretrainingNet(unet), LocalContrastiveLoss(strategy)
-    sampler = contrastive_sampler(strategy, slices, batch_size)
-    loader = BatchLoader(slices, sampler, ContrastiveViews(strategy, augmentation), steps)
-    return Stage(network, loader, contrastive)
-
-
-def measure(name: str, batch_size: int = 40, steps: int = 3, repetitions: int = 5) -> dict[str, Any]:
-    """Time blocks of steps, whole and network-only in turn, after one block of each for warming up.
+    Args:
+        batch_size: images of a batch, views included.
+        repetitions: runs of each contender; one step each on a CPU, 20 on a GPU.
+        side: H and W of the slices.
+        stages: which stages.
 
     Returns:
-        The ratio of the two (median, lowest and highest over blocks) and the peak memory in GiB, of the process or, on
-        a GPU, of its tensors. Seconds only from a GPU: those of a shared CPU tell nothing about another one.
+        Result with a row for each stage: time of the whole step as a multiple of that of the network (median, lowest
+        and highest of the paired runs); shares, in per cent of the network's time, of making the batch and of the loss
+        with its gradient; peak memory of the process or, on a GPU, of its tensors. On a GPU also milliseconds.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(0)
-    stage = make_stage(name, batch_size, steps, device)
-    network = stage.network.to(device, memory_format=torch.channels_last)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3)
-    inferer = AutocastInferer()
-    trainer = StageTrainer(
-        device=device,
-        max_epochs=1,
-        train_data_loader=stage.loader,
-        network=network,
-        optimizer=optimizer,
-        loss_function=stage.loss,
-        inferer=inferer,
-        train_handlers=[StopOnNaN()],
+    rows: list[dict[str, Any]] = []
+    targets: list[dict[str, Any]] = []
+    notes: list[str] = []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
+        for stage in tqdm(stages, desc="step"):
+            row, note = processes.submit(measure_stage, stage, batch_size, repetitions, side).result()
+            rows.append(row)
+            rule = f"{stage}: time of the whole step / time of the network alone"
+            targets.append(harness.target(rule, row["times network"], at_most=_limit()))
+            notes += [note] if note else []
+    notes.append(
+        "Of the handlers of a run only `StopOnNaN` is attached; pictures, logs and checkpoints come in intervals of "
+        "many steps."
     )
-    images, _ = stage.loader.batch(0)
-    gradient = torch.randn_like(inferer(images, network))
+    return harness.result("step", rows, targets, notes)
 
-    def whole_steps() -> None:
-        trainer.state.iteration = trainer.state.epoch = 0
-        trainer.run()
+
+def _limit() -> float:
+    return 1.05 if harness.default_device().type == "cpu" else 1.10
+
+
+def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> tuple[dict[str, Any], str]:
+    """Measure one stage in this process.
+
+    Returns:
+        Its row, and, if the target is missed, a note that says which operations take the time beyond the network.
+    """
+    device = harness.default_device()
+    steps = 1 if device.type == "cpu" else 20  # a GPU is waited for after a run, which training does not do
+    trainer = make_trainer(stage, random_slices(stage == "fine-tuning", side, device), batch_size)
+    images, _ = trainer.data_loader.batch(0)
+    outputs = trainer.inferer(images, trainer.network).detach()
+    gradient = torch.randn_like(outputs)
+    outputs.requires_grad_()
 
     def network_alone() -> None:
         for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            inferer(images, network).backward(gradient)
-            optimizer.step()
+            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.inferer(images, trainer.network).backward(gradient)
+            trainer.optimizer.step()
 
-    seconds: dict[str, list[float]] = {"whole": [], "network": []}
-    for repetition in range(repetitions + 1):
-        for contender, block in (("whole", whole_steps), ("network", network_alone)):
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            block()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if repetition > 0:
-                seconds[contender].append((time.perf_counter() - started) / steps)
-    ratios = [whole / network for whole, network in zip(seconds["whole"], seconds["network"], strict=True)]
-    result = {
-        "stage": name,
-        "batch_size": batch_size,
-        "device": f"CPU, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    def make_batch() -> Any:
+        return trainer.data_loader.batch(1)[1]
+
+    def differentiate_loss() -> None:
+        torch.autograd.grad(trainer.loss_function(outputs, targets), outputs)
+
+    targets = make_batch()
+    contenders = {"whole": resumable(trainer, steps), "network": network_alone}
+    seconds = harness.time_in_turn(contenders, repetitions, device=device)
+    finish(trainer)
+    parts = {"batch": make_batch, "loss": differentiate_loss}
+    seconds_parts = harness.time_in_turn(parts, repetitions, device=device)
+    medians = {name: harness.spread(values)["median"] for name, values in {**seconds, **seconds_parts}.items()}
+    times_network = harness.ratios(seconds, "whole", "network")
+    row = {
+        "stage": stage,
+        "batch": len(images),
+        "times network": times_network["median"],
+        "low": times_network["low"],
+        "high": times_network["high"],
+        "batch %": 100 * steps * medians["batch"] / medians["network"],
+        "loss %": 100 * steps * medians["loss"] / medians["network"],
+        "peak MiB": _peak_mib(device),
     }
     if device.type == "cuda":
-        result["device"] = torch.cuda.get_device_name()
-        result["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        result["seconds"] = {contender: statistics.median(values) for contender, values in seconds.items()}
-    return result
+        row |= {f"{name}, ms": 1000 * medians[name] / steps for name in contenders}
+    if row["times network"] <= _limit():
+        return row, ""
+    shares = top_operations(lambda: (make_batch(), differentiate_loss()), medians["network"] / steps)
+    return row, f"{stage}: operations of batch and loss that take longest, in per cent of the network's time: {shares}."
+
+
+def random_slices(labelled: bool, side: int, device: torch.device) -> Slices:
+    """Return slices of noise, as many as ACDC's pre-training set has, with or without labels."""
+    generator = torch.Generator().manual_seed(0)
+    num_slices = _NUM_VOLUMES * _DEPTH
+    images = torch.rand(num_slices, 1, side, side, generator=generator)
+    labels = torch.randint(NUM_CLASSES, (num_slices, side, side), generator=generator, dtype=torch.uint8)
+    starts = torch.arange(_NUM_VOLUMES + 1) * _DEPTH
+    return Slices(images.to(device), labels.to(device) if labelled else None, starts)
+
+
+def make_trainer(
+    stage: str,
+    slices: Slices,
+    batch_size: int,
+    precision: str = "auto",
+    memory_format: torch.memory_format = torch.channels_last,
+) -> StageTrainer:
+    """Build the trainer of a stage with the defaults of the bundles.
+
+    Args:
+        stage: one of `STAGES`.
+        slices: square ones, of the device to train on; with labels for fine-tuning, without for pre-training.
+        batch_size: images of a batch, views included.
+        precision: see `AutocastInferer`.
+        memory_format: of the network.
+
+    Returns:
+        A trainer that would run for a million epochs of 100 steps; the same weights and batches at every call.
+    """
+    device, side = slices.images.device, slices.images.shape[-1]
+    torch.manual_seed(0)
+    unet = UNet2d(NUM_CLASSES)
+    network: nn.Module
+    views: Callable[..., Any]
+    loss: Callable[..., Any]
+    if stage == "fine-tuning":
+        network, views, sampler = unet, FineTuningViews(NUM_CLASSES), UniformSampler(slices, batch_size)
+        loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
+    elif stage == "global":
+        network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss("GD")
+        crop = RandomCropResize(round(100 * side / SIDE))
+        views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
+        sampler = contrastive_sampler("GD", slices, batch_size)
+    else:
+        network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss("LR")
+        views = ContrastiveViews("LR", RandomIntensity())
+        sampler = contrastive_sampler("LR", slices, batch_size)
+    network.to(device, memory_format=memory_format)
+    return StageTrainer(
+        device=device,
+        max_epochs=1_000_000,
+        train_data_loader=BatchLoader(slices, sampler, views, steps_per_epoch=100),
+        network=network,
+        optimizer=torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3),
+        loss_function=loss,
+        inferer=AutocastInferer(precision=precision),
+        train_handlers=[StopOnNaN()],
+    )
+
+
+def resumable(trainer: StageTrainer, steps: int) -> Callable[[], None]:
+    """Make a trainer pause after every so many steps; return what goes on from there for as many."""
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(every=steps), trainer.interrupt)
+    return trainer.run
+
+
+def finish(trainer: StageTrainer) -> None:
+    """End the run of a trainer that has been paused."""
+    trainer.terminate()
+    trainer.run()
+
+
+def top_operations(function: Callable[[], object], seconds: float, number: int = 5) -> str:
+    """Name the operations of a call that the host spends most time in, in per cent of a time.
+
+    Args:
+        function: what is profiled; called four times.
+        seconds: the time that is 100 per cent.
+        number: how many operations are named.
+    """
+    calls = 3
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU],
+        schedule=torch.profiler.schedule(wait=0, warmup=1, active=calls),
+        acc_events=True,
+    ) as profiler:
+        for _ in range(1 + calls):
+            function()
+            profiler.step()
+    operations = [entry for entry in profiler.key_averages() if "ProfilerStep" not in entry.key]
+    operations.sort(key=lambda entry: entry.self_cpu_time_total, reverse=True)
+    shares = [(entry.key, entry.self_cpu_time_total / 1e6 / calls / seconds) for entry in operations[:number]]
+    return ", ".join(f"{name} {100 * share:.2f}" for name, share in shares)
+
+
+def _peak_mib(device: torch.device) -> float | None:
+    """Return the peak of the process up to now: of its tensors on a GPU, else of its resident memory, on Linux only.
+
+    Not `ru_maxrss`, which for a new process starts from that of its parent.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    match = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
+    return int(match.group(1)) / 1024 if match else None

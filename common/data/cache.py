@@ -9,8 +9,10 @@ on a volume from the cache go back to the grid of the file with the stock `Inver
 from __future__ import annotations
 
 import enum
+import errno
 import hashlib
 import importlib.metadata
+import io
 import logging
 import os
 import types
@@ -35,11 +37,13 @@ from tqdm import tqdm
 
 from ..files import atomic_file
 from ..transforms.volume import VolumeError
+from .disk_space import check_room, room_on_disk
 
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 2  # to be raised when a transform of this package gives another result for the same parameters
 
+_ROOM = ("preprocessed volumes", "choose another cache_dir")
 _KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim")
 _EPHEMERAL = {"R", "_tracing", "filenames", "has_series"}  # random state, tracing, what a reader read last
 _DAMAGED = (ImageFileError, HeaderDataError, EOFError, zlib.error)
@@ -144,8 +148,11 @@ class CachedTransformd(MapTransform, InvertibleTransform):
             if entry is None:
                 entry = _pack(self.transform({key: str(path)})[key])
                 if entry_path is not None:
-                    with atomic_file(entry_path) as temporary:
-                        torch.save(entry, temporary)
+                    content = io.BytesIO()
+                    torch.save(entry, content)  # not to the file: a full disk would come out as a RuntimeError
+                    size = content.getbuffer().nbytes
+                    with room_on_disk(entry_path.parent, size, *_ROOM), atomic_file(entry_path) as temporary:
+                        temporary.write_bytes(content.getbuffer())
             d[key] = _unpack(entry, path)
         return d
 
@@ -239,6 +246,7 @@ def fill_cache(
 
     Raises:
         VolumeError: lists every file that could not be preprocessed, and why; the others are stored.
+        OSError: if there is no room on disk, as far as the first entry lets tell before the others are computed.
     """
     if cached.cache_dir is None:
         return
@@ -263,7 +271,15 @@ def fill_cache(
         generator=torch.Generator(),  # otherwise a number would be drawn from the global one
     )
     bar = tqdm(loader, desc="Preprocessing volumes", unit="volume", disable=not (progress and missing))
-    failures += [failure for failure in bar if failure]
+    first = None
+    for done, outcome in enumerate(bar, start=1):
+        if isinstance(outcome, OSError):
+            raise outcome
+        if outcome:
+            failures.append(outcome)
+        elif first is None:
+            first = next(entry_path for entry_path in missing if entry_path.exists())
+            check_room(cached.cache_dir, first.stat().st_size * (len(missing) - done), *_ROOM)
     if failures:
         raise VolumeError("\n".join([f"{len(failures)} of {len(files)} volumes cannot be preprocessed:", *failures]))
 
@@ -276,7 +292,10 @@ def num_cores() -> int:
 
 
 class _Filling(Dataset):
-    """Stores the entry of a file when asked for an item; the item is the failure, empty if there was none."""
+    """Stores the entry of a file when asked for an item.
+
+    The item is the failure, empty if there was none, or the error if there was no room on disk.
+    """
 
     def __init__(self, files: list[str], cached: CachedTransformd) -> None:
         self.files = files
@@ -285,10 +304,12 @@ class _Filling(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: int) -> str | OSError:
         try:
             self.cached({self.cached.key: self.files[index]})
         except Exception as error:  # one bad file must not cost the others
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                return error
             return describe_failure(error, self.files[index])
         return ""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +15,23 @@ from ..losses import BatchLayout
 from .slices import Slices
 
 
+class _Drawn(NamedTuple):
+    """A batch before its views: what was drawn, and the generator as the draw left it."""
+
+    images: Tensor
+    labels: Tensor | None
+    layout: BatchLayout
+    generator: torch.Generator
+
+
 class BatchLoader:
     """Yield (inputs, targets) for the trainer, without end.
 
     Step k of a run draws from a generator seeded with (seed, k), so that a resumed run continues with exactly the
-    batches that an uninterrupted one would have seen.
+    batches that an uninterrupted one would have seen. Slices that are not in memory are drawn and read ahead in a
+    thread, which ends with the iterator.
+
+    One batch is made at once, so that what no batch can be made of fails before anything has started.
 
     Args:
         slices: the slices that are drawn from.
@@ -27,7 +42,7 @@ class BatchLoader:
         seed: of the whole run.
 
     Raises:
-        ValueError: if `steps_per_epoch` is not positive.
+        ValueError: if `steps_per_epoch` is not positive, or no batch can be made, for the reason that the message has.
     """
 
     def __init__(
@@ -46,24 +61,35 @@ class BatchLoader:
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.first_step = 0
-        self._generator = torch.Generator()
+        self.batch(0)
 
     def __len__(self) -> int:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
-        step = self.first_step
-        while True:
-            yield self.batch(step)
-            step += 1
+        steps = itertools.count(self.first_step)
+        if not self.slices.read_ahead:
+            yield from map(self.batch, steps)  # without end
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slices")
+        try:
+            ahead = deque(thread.submit(self._draw, next(steps)) for _ in range(self.slices.read_ahead))
+            while True:
+                drawn = ahead.popleft().result()
+                ahead.append(thread.submit(self._draw, next(steps)))
+                yield self._make(drawn)
+        finally:
+            thread.shutdown(cancel_futures=True)
 
     def batch(self, step: int) -> tuple[Tensor, Any]:
         """Make the batch of one step, counted from 0."""
+        return self._make(self._draw(step))
+
+    def _draw(self, step: int) -> _Drawn:
         # The CPU generator takes 32 bits; the prime keeps runs of up to a million steps apart.
-        self._generator.manual_seed((self.seed * 1_000_003 + step) % 2**32)
-        indices, layout = self.sampler(self._generator)
-        indices = indices.to(self.slices.images.device, non_blocking=True)
-        images = self.slices.images[indices]
-        if self.slices.labels is None:
-            return self.views(images, layout, self._generator)
-        return self.views(images, self.slices.labels[indices], self._generator)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**32)
+        indices, layout = self.sampler(generator)
+        return _Drawn(*self.slices.read(indices), layout, generator)
+
+    def _make(self, drawn: _Drawn) -> tuple[Tensor, Any]:
+        images, labels = self.slices.to_device(drawn.images, drawn.labels)
+        return self.views(images, drawn.layout if labels is None else labels, drawn.generator)

@@ -108,13 +108,20 @@ def contrastive_sampler(
         num_partitions: S.
 
     Raises:
-        ValueError: if the strategy is unknown, S is not positive, or the batch is too small for two volumes (three for
-            LD).
+        ValueError: if the strategy is unknown, S is not positive (less than two for GD- and GD), or the batch is too
+            small for two slices (GR), one slice (LR), two volumes (GD-, GD) or three (LD).
     """
     views = num_views(strategy)
     if strategy in ("GR", "LR"):
+        least = 2 if strategy == "GR" else 1  # LR finds its negatives within the image
+        if batch_size < least * views:
+            raise ValueError(
+                f"batch_size must be at least {least * views} for {strategy} (slices: {least}, views: {views}), "
+                f"got {batch_size!r}."
+            )
         return UniformSampler(slices, batch_size // views)
-    _check_num_partitions(num_partitions)
+    # GD- and GD find their negatives in other partitions, LD within the image.
+    _check_num_partitions(num_partitions, least=1 if strategy == "LD" else 2)
     num_volumes = batch_size // (views * num_partitions)
     least = 3 if strategy == "LD" else 2
     if num_volumes < least:
@@ -125,6 +132,6 @@ def contrastive_sampler(
     return PartitionSampler(slices, num_volumes, num_partitions)
 
 
-def _check_num_partitions(num_partitions: int) -> None:
-    if num_partitions < 1:
-        raise ValueError(f"num_partitions must be at least 1, got {num_partitions!r}.")
+def _check_num_partitions(num_partitions: int, least: int = 1) -> None:
+    if num_partitions < least:
+        raise ValueError(f"num_partitions must be at least {least}, got {num_partitions!r}.")

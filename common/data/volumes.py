@@ -1,11 +1,12 @@
-"""Preprocessed volumes in memory: the step between files and slices, and the dataset of every evaluation."""
+"""Preprocessed volumes: the step between files and slices, and the dataset of every evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+import ignite.distributed as idist
 import nibabel
 import numpy as np
 from monai.data import Dataset
@@ -17,38 +18,58 @@ from .cache import CachedTransformd, describe_failure, fill_cache
 
 
 class VolumeDataset(Dataset):
-    """Preprocess volumes once and hold them.
+    """Preprocess volumes once and hold them, or read them one by one when they are gone through.
 
     Cached transforms are computed first, in several processes (see `fill_cache`); then every item goes through the
-    whole transform here. All unusable volumes are reported together.
+    whole transform here: at once, or, if the dataset is lazy, whenever it is asked for. All unusable volumes are
+    reported together, by a lazy dataset at the end of going through it.
 
     Args:
         data: items with the paths "image" and, where labels are wanted, "label"; other entries are passed on.
         transform: deterministic dictionary transforms.
         num_workers: processes that fill the cache; None takes one for each core.
         progress: show a progress bar.
+        lazy: hold no volume. Without a cache folder, each time the dataset is gone through is then another
+            preprocessing.
 
     Raises:
         VolumeError: lists every file that could not be used, and why.
     """
 
     def __init__(
-        self, data: Sequence[dict[str, Any]], transform: Compose, num_workers: int | None = None, progress: bool = True
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Compose,
+        num_workers: int | None = None,
+        progress: bool = True,
+        lazy: bool = False,
     ) -> None:
         for step in transform.transforms:
             if isinstance(step, CachedTransformd):
-                with suppress(VolumeError):  # comes again below, together with what is wrong with labels
+                # Of several processes the first computes. An error comes again, with what is wrong with labels.
+                with idist.one_rank_first(), suppress(VolumeError):
                     fill_cache([item[str(step.key)] for item in data], step, num_workers, progress)
-        volumes: list[dict[str, Any]] = []
-        failures: list[str] = []
-        for item in tqdm(data, desc="Loading volumes", unit="volume", disable=not progress, leave=False):
-            try:
-                volumes.append(transform(item))
-            except Exception as error:  # whatever a reader or transform raises is reported with the file's name
-                failures.append(describe_failure(error, _suspect(item)))
-        if failures:
-            raise VolumeError("\n".join([f"{len(failures)} of {len(data)} volumes cannot be used:", *failures]))
-        super().__init__(volumes)
+        if lazy:
+            super().__init__(data, transform)
+        else:
+            super().__init__(list(_load(data, transform, progress)))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.data) if self.transform is None else _load(self.data, self.transform, progress=False)
+
+
+def _load(data: Sequence[dict[str, Any]], transform: Compose, progress: bool) -> Iterator[dict[str, Any]]:
+    """Yield the items that can be used; the others are reported together after the last one."""
+    failures: list[str] = []
+    for item in tqdm(data, desc="Loading volumes", unit="volume", disable=not progress, leave=False):
+        try:
+            volume = transform(item)
+        except Exception as error:  # whatever a reader or transform raises is reported with the file's name
+            failures.append(describe_failure(error, _suspect(item)))
+        else:
+            yield volume
+    if failures:
+        raise VolumeError("\n".join([f"{len(failures)} of {len(data)} volumes cannot be used:", *failures]))
 
 
 def _suspect(item: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from ..data.slices import Slices
+from ..distributed import own_statistics
 from .precision import resolve_precision
 
 STATISTICS = ("recomputed", "running_average")
@@ -31,12 +32,14 @@ def recompute_batch_norm(
         precision: see `resolve_precision`.
     """
     order = torch.randperm(len(slices), generator=torch.Generator().manual_seed(0))[:num_slices]
-    device = slices.images.device
+    device = slices.device
     # Equal batches: the average over batches then weighs every slice alike.
     batches = order.tensor_split(max(1, round(len(order) / batch_size)))
     dtype = resolve_precision(precision, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        update_bn((slices.images[batch.to(device)] for batch in batches), network)
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    # Each of several processes makes the whole pass for itself, so that its result is that of one process.
+    with autocast, own_statistics(network):
+        update_bn((slices.take(batch)[0] for batch in batches), network)
 
 
 class BatchNormStatistics:

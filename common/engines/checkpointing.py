@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -31,7 +32,8 @@ class Stateful(Protocol):
 class SaveWeights:
     """Write a network's weights as a bare state dict when an engine has completed its run.
 
-    On a trainer that gives the weights of the last step; on an evaluator those of the last validation.
+    On a trainer that gives the weights of the last step; on an evaluator those of the last validation. Of several
+    processes only the first writes.
 
     Args:
         network: anything with a `state_dict` of tensors.
@@ -58,6 +60,8 @@ class SaveWeights:
 
     def save(self) -> None:
         """Write the file, with tensors on the CPU so that any machine can load it."""
+        if idist.get_rank() > 0:
+            return
         if self.batch_norm is not None:
             self.batch_norm.exchange()
         weights: Mapping[str, Tensor] = self.network.state_dict()
@@ -105,7 +109,8 @@ class SaveBest:
 class Resume:
     """Save the state of a run at the end of epochs, and continue from it when the same run is started again.
 
-    Put it last among the trainer's handlers, so that what it saves includes the epoch's validation.
+    Put it last among the trainer's handlers, so that what it saves includes the epoch's validation. Of several
+    processes only the first saves, and all continue.
 
     Args:
         path: the file that holds the state.
@@ -172,6 +177,8 @@ class Resume:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
+        if idist.get_rank() > 0:
+            return
         objects = {name: holder.state_dict() for name, holder in self.objects.items()}
         save_atomically({"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path)
         self._saved_at = time.monotonic()

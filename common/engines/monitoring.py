@@ -6,6 +6,7 @@ import math
 import sys
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
@@ -18,6 +19,8 @@ from ..losses import BatchLayout
 
 class Progress:
     """A progress bar over all steps of a run, with the loss, the evaluator's key metric and the time left.
+
+    Of several processes only the first shows it.
 
     Args:
         name: what the bar is called.
@@ -45,6 +48,7 @@ class Progress:
             total=engine.state.max_epochs * engine.state.epoch_length,
             initial=engine.state.iteration,
             unit="step",
+            disable=idist.get_rank() > 0,
             mininterval=0.5 if sys.stderr.isatty() else 20.0,  # a log file needs no line every half second
         )
 
@@ -104,6 +108,8 @@ class StopOnNaN:
 class BatchPictures:
     """Write pictures of a batch to TensorBoard: of its images and labels, or of the views of its slices side by side.
 
+    Of several processes only the first writes, and what it shows is its share of the batch.
+
     Args:
         log_dir: TensorBoard's folder.
         every_epochs: epochs between two pictures; the first batch of the run is always shown.
@@ -123,12 +129,15 @@ class BatchPictures:
 
     def write(self, engine: Engine) -> None:
         """Tile the batch's first images (and labels as grey levels) into one picture each."""
+        if idist.get_rank() > 0:
+            return
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir)
         images, targets = engine.state.batch
         tiles = {"batch/images": images}
         if isinstance(targets, BatchLayout):
-            tiles["batch/images"] = images[targets.slices.argsort(stable=True).to(images.device)]
+            order = targets.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
+            tiles["batch/images"] = images[order.to(images.device)]
         elif isinstance(targets, Tensor):
             tiles["batch/labels"] = targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)
         for tag, values in tiles.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .regions import REGION_SIZES, region_starts
+from .regions import REGION_SIZES, region_positions
 from .unet2d import initialise
 
 EMBEDDING_SIZE = 128
@@ -86,6 +86,8 @@ class LocalHead(nn.Module):
         if region_size > 1 and region_vector == "linear":
             self.projection = nn.Linear(region_size**2 * channels, out_features, bias=False)
             nn.init.xavier_uniform_(self.projection.weight)
+        # A compiled network keeps the tables as constants. Said here and not at the function, as it loads the compiler.
+        torch.compiler.assume_constant_result(region_positions)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (N, C, h, w) to region vectors (N, P, D), not normalised; P = 13 for K = 1, 17 for K = 3.
@@ -94,12 +96,8 @@ class LocalHead(nn.Module):
             ValueError: if the map is too small for the regions.
         """
         features = self.layers(features)
-        rows = region_starts(features.shape[2], self.region_size)[:, 0].to(features.device, non_blocking=True)
-        columns = region_starts(features.shape[3], self.region_size)[:, 1].to(features.device, non_blocking=True)
-        offsets = torch.arange(self.region_size, device=features.device)
-        windows = features[
-            :, :, rows[:, None, None] + offsets[:, None], columns[:, None, None] + offsets
-        ]  # (N, C, P, K, K)
+        rows, columns = region_positions(features.shape[2], features.shape[3], self.region_size, features.device)
+        windows = features[:, :, rows, columns]  # (N, C, P, K, K)
         if self.projection is None:
             return windows.mean(dim=(3, 4)).transpose(1, 2)
         return self.projection(windows.permute(0, 2, 3, 4, 1).flatten(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -39,3 +41,32 @@ def region_starts(side: int, region_size: int) -> Tensor:
     if region_size == 3:
         starts += [(q, h), (h, q), (h, t), (t, h)]
     return torch.tensor(starts)
+
+
+def region_positions(height: int, width: int, region_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of all positions of all regions, to index a feature map with.
+
+    The tables are made once for each size and device: a training step neither computes nor copies them.
+
+    Args:
+        height: rows of the feature map.
+        width: columns of the feature map.
+        region_size: K, the side of a region: 1 or 3.
+        device: where the feature map is.
+
+    Returns:
+        int64 (P, K, 1) and (P, 1, K), which broadcast to the K x K positions of P regions, see `region_starts`.
+
+    Raises:
+        ValueError: see `region_starts`.
+    """
+    return _position_tables(height, width, region_size, device)
+
+
+@lru_cache(maxsize=16)
+def _position_tables(height: int, width: int, region_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # else tables that an evaluation was first to ask for could not serve a training
+        offsets = torch.arange(region_size)
+        rows = region_starts(height, region_size)[:, 0, None, None] + offsets[:, None]
+        columns = region_starts(width, region_size)[:, 1, None, None] + offsets
+        return rows.to(device), columns.to(device)

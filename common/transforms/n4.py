@@ -90,7 +90,7 @@ class N4BiasFieldCorrection(Transform):
 
     def _log_field(self, volume: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         """Estimate the logarithm of the gain of a positive (X, Y, Z) volume with voxels of `spacing` mm."""
-        itk = _import_itk()
+        itk, filter_type = _import_itk()
         # ITK refuses an axis of one voxel because its B-spline would have no extent.
         full = np.pad(volume, [(0, int(length == 1)) for length in volume.shape], mode="edge")
         least = _SAMPLES_PER_SPAN * 2 ** (len(self.iterations) - 1)
@@ -103,8 +103,6 @@ class N4BiasFieldCorrection(Transform):
         ]
         stride = [(n - 1) / (m - 1) for n, m in zip(full.shape, counts, strict=True)]
 
-        image_type = itk.Image[itk.F, 3]
-        filter_type = itk.N4BiasFieldCorrectionImageFilter[image_type, itk.Image[itk.UC, 3], image_type]
         thinned_image = _to_itk(itk, thinned, spacing * stride)
         estimator = filter_type.New(thinned_image)
         estimator.SetNumberOfFittingLevels(len(self.iterations))
@@ -147,14 +145,17 @@ class N4BiasFieldCorrectiond(MapTransform):
         return d
 
 
-def _import_itk() -> ModuleType:
+def _import_itk() -> tuple[ModuleType, Any]:
+    """Return ITK and its N4 filter for images in float32."""
     try:
         import itk  # loading it takes seconds, which whoever does without N4 should not pay
 
-        itk.N4BiasFieldCorrectionImageFilter  # noqa: B018  # absent if only itk-core is installed
-    except (ImportError, AttributeError) as error:
+        # As `itk.N4BiasFieldCorrectionImageFilter`, the same class would load some dozens of other filters before it.
+        # The name says the types of image, mask and result: float, unsigned char and float in 3 dimensions.
+        from itk.itkN4BiasFieldCorrectionImageFilterPython import itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3
+    except ImportError as error:  # also if only itk-core is installed
         raise ImportError("N4 needs ITK's filters: pip install itk-filtering") from error
-    return itk
+    return itk, itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3
 
 
 def _to_itk(itk: ModuleType, volume: np.ndarray, spacing: np.ndarray) -> Any:

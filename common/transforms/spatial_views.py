@@ -22,14 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _sample(images: Tensor, rows: Tensor, columns: Tensor, mode: str, padding_mode: str) -> Tensor:
-    """Read images (B, C, H', W') at pixel positions ``rows`` and ``columns`` (B, H, W); returns (B, C, H, W)."""
-    height, width = images.shape[-2:]
-    # In grid_sample's coordinates -1 and 1 are the outer edges of the outer pixels. Stacked as two planes, not as
-    # pairs: on a CPU interleaving them takes as long as sampling.
-    grid = torch.stack([(2.0 * columns + 1.0) / width - 1.0, (2.0 * rows + 1.0) / height - 1.0], dim=1)
-    grid = grid.permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+def _relative(positions: Tensor, size: int) -> Tensor:
+    """Turn positions along an axis of ``size`` pixels into those of `grid_sample`: -1 and 1 are the outer edges."""
+    return (2.0 / size) * positions + (1.0 / size - 1.0)
 
 
 # ------------------------------------------------------------------------------------------------- crops
@@ -150,19 +145,31 @@ def apply_affine(images: Tensor, labels: Tensor, matrices: Tensor) -> tuple[Tens
         Images and labels of the shapes and types given.
     """
     num_images, num_channels, height, width = images.shape
-    row_centre, column_centre = (height - 1) / 2, (width - 1) / 2
-    rows = torch.arange(height, device=images.device) - row_centre
-    columns = torch.arange(width, device=images.device) - column_centre
-    source_rows = (matrices[:, 0, :1] * rows)[:, :, None] + (matrices[:, 0, 1:] * columns + row_centre)[:, None]
-    source_columns = (matrices[:, 1, :1] * rows)[:, :, None] + (matrices[:, 1, 1:] * columns + column_centre)[:, None]
     # grid_sample divides positions by the canvas size and multiplies them again. In float32 that is exact only for
     # powers of two; elsewhere even the identity would blur the image a little. Zeros around it change nothing.
     canvas_height, canvas_width = 1 << (height - 1).bit_length(), 1 << (width - 1).bit_length()
     canvas = images.new_zeros(num_images, num_channels + 1, canvas_height, canvas_width)
     canvas[:, :-1, :height, :width] = images
     canvas[:, -1, :height, :width] = labels
-    mapped_images = _sample(canvas[:, :-1], source_rows, source_columns, mode="bilinear", padding_mode="zeros")
-    mapped_labels = _sample(canvas[:, -1:], source_rows, source_columns, mode="nearest", padding_mode="zeros")
+    row_centre, column_centre = (height - 1) / 2, (width - 1) / 2
+    rows = torch.arange(height, device=images.device) - row_centre
+    columns = torch.arange(width, device=images.device) - column_centre
+    # Relative positions, (column, row) as grid_sample wants them. Each is a part given by the row plus a part given by
+    # the column: only that sum is made for every pixel, as two planes, since on a CPU interleaving them takes as long
+    # as sampling.
+    by_row = torch.stack(
+        [matrices[:, 1, :1] * rows * (2.0 / canvas_width), matrices[:, 0, :1] * rows * (2.0 / canvas_height)], dim=1
+    )
+    by_column = torch.stack(
+        [
+            _relative(matrices[:, 1, 1:] * columns + column_centre, canvas_width),
+            _relative(matrices[:, 0, 1:] * columns + row_centre, canvas_height),
+        ],
+        dim=1,
+    )
+    grid = (by_row[..., :, None] + by_column[..., None, :]).permute(0, 2, 3, 1)
+    mapped_images = F.grid_sample(canvas[:, :-1], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    mapped_labels = F.grid_sample(canvas[:, -1:], grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return mapped_images, mapped_labels[:, 0].to(labels.dtype)
 
 
@@ -195,11 +202,17 @@ class RandomSpatial:
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return images (B, C, H, W) float32 and labels (B, H, W) integer, each pair mapped alike."""
-        matrices = affine_matrices(self.draw(len(images), generator)).to(images.device, non_blocking=True)
+        matrices = affine_matrices(self.draw(len(images), generator))
+        # A third of the images is not moved on average. Which, is known on the CPU.
+        moved = (matrices != torch.eye(2)).flatten(1).any(dim=1).nonzero().flatten()
+        matrices = matrices[moved].to(images.device, non_blocking=True)
+        moved = moved.to(images.device, non_blocking=True)
+        chosen = images[moved]
         # Decided on the device: reading the maxima back would stall it.
-        has_content = images.amax(dim=(1, 2, 3)) > self.empty_below
-        identity = torch.eye(2, device=images.device)
-        return apply_affine(images, labels, torch.where(has_content[:, None, None], matrices, identity))
+        has_content = chosen.amax(dim=(1, 2, 3)) > self.empty_below
+        matrices = torch.where(has_content[:, None, None], matrices, torch.eye(2, device=images.device))
+        mapped_images, mapped_labels = apply_affine(chosen, labels[moved], matrices)
+        return images.index_copy(0, moved, mapped_images), labels.index_copy(0, moved, mapped_labels)
 
 
 # ---------------------------------------------------------------------------------- elastic deformations
@@ -219,12 +232,12 @@ def _cubic_spline_weights(positions: Tensor, num_points: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _cubic_upsampling(num_points: int, size: int) -> Tensor:
+def _cubic_upsampling(num_points: int, size: int, device: torch.device) -> Tensor:
     """Matrix (size, num_points) float32 that interpolates samples by a cubic spline on ``size`` half-pixel centres."""
     points = torch.arange(num_points, dtype=torch.float64)
     positions = (torch.arange(size, dtype=torch.float64) + 0.5) * num_points / size - 0.5
     to_coefficients = torch.linalg.inv(_cubic_spline_weights(points, num_points))
-    return (_cubic_spline_weights(positions, num_points) @ to_coefficients).float()
+    return (_cubic_spline_weights(positions, num_points) @ to_coefficients).float().to(device)
 
 
 def elastic_fields(grids: Tensor, height: int, width: int) -> Tensor:
@@ -243,10 +256,25 @@ def elastic_fields(grids: Tensor, height: int, width: int) -> Tensor:
         (B, 2, H, W) float32.
     """
     num_points = grids.shape[-1]
-    upsample_rows = _cubic_upsampling(num_points, height).to(grids.device, non_blocking=True)
-    upsample_columns = _cubic_upsampling(num_points, width).to(grids.device, non_blocking=True)
+    upsample_rows = _cubic_upsampling(num_points, height, grids.device)
+    upsample_columns = _cubic_upsampling(num_points, width, grids.device)
     fields = upsample_rows @ grids @ upsample_columns.T
     return fields.clamp_(grids.amin(dim=(-2, -1), keepdim=True), grids.amax(dim=(-2, -1), keepdim=True))
+
+
+def _displaced_grid(fields: Tensor) -> Tensor:
+    """Relative positions (B, H, W, 2) at which images are read that ``fields`` (B, 2, H, W) displace."""
+    height, width = fields.shape[-2:]
+    rows = _relative(torch.arange(height, device=fields.device), height)
+    columns = _relative(torch.arange(width, device=fields.device), width)
+    source_rows = torch.sub(rows[:, None], fields[:, 0], alpha=2.0 / height)
+    source_columns = torch.sub(columns, fields[:, 1], alpha=2.0 / width)
+    return torch.stack([source_columns, source_rows], dim=1).permute(0, 2, 3, 1)
+
+
+def _sample_inside(images: Tensor, grid: Tensor) -> Tensor:
+    """Read images (B, C, H', W') at relative positions (B, H, W, 2); beyond the edge the edge pixels are repeated."""
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def elastic_warp(images: Tensor, fields: Tensor) -> Tensor:
@@ -261,9 +289,7 @@ def elastic_warp(images: Tensor, fields: Tensor) -> Tensor:
     Returns:
         (B, C, H, W) float32.
     """
-    rows = torch.arange(images.shape[-2], device=images.device)[:, None] - fields[:, 0]
-    columns = torch.arange(images.shape[-1], device=images.device) - fields[:, 1]
-    return _sample(images, rows, columns, mode="bilinear", padding_mode="border")
+    return _sample_inside(images, _displaced_grid(fields))
 
 
 class RandomElastic:
@@ -318,7 +344,8 @@ class RandomElastic:
         """
         first, grids = self.draw(len(images), generator)
         fields = elastic_fields(grids.to(images.device, non_blocking=True), *images.shape[-2:])
-        # One call for both, so that positions and weights are computed once.
-        warped = elastic_warp(torch.cat([images[first:], labels[first:]], dim=1), fields)
-        warped_images, warped_labels = warped.split([images.shape[1], labels.shape[1]], dim=1)
+        grid = _displaced_grid(fields)
+        # Two calls: joining images and labels first would copy more memory than the positions' weights take to redo.
+        warped_images = _sample_inside(images[first:], grid)
+        warped_labels = _sample_inside(labels[first:], grid)
         return torch.cat([images[:first], warped_images]), torch.cat([labels[:first], warped_labels])

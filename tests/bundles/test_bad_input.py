@@ -389,3 +389,22 @@ def test_command_line_ends_with_the_cause(phantom, tmp_path, mistake):
     done = subprocess.run(command, cwd=BUNDLE, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"Cause: {cause}")
+
+
+# --- machine ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "train", "evaluate", "inference"])
+def test_device_that_this_machine_lacks(phantom, weights, config):
+    settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
+    error = fail(phantom, config, weights, device="cuda:77", **settings)
+    assert_says(error, ValueError, "device must be one of cpu", "on this machine, got 'cuda:77': choose one of them")
+    assert not list(weights.glob(f"{config}*"))
+
+
+def test_disk_without_room(phantom, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("common.data.disk_space.shutil.disk_usage", lambda _: usage._replace(free=10))
+    error = fail(phantom, "pretrain_global", tmp_path, slices_in_memory_gib=0)
+    assert_says(error, OSError, "must have room for the", "slices", "MiB free", "choose another cache_dir")
+    assert not (tmp_path / "models").exists() and not list(phantom.cache_dir.glob("*.slices"))

@@ -71,7 +71,8 @@ def refuse_duplicates(pairs):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
 def test_is_json_without_duplicate_keys(path):
     content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
-    assert content and path.stem in {*OPTIONS, "metadata", "splits"}, "list new configs in conftest.OPTIONS"
+    overlays = {f"multi_gpu_{name}" for name in TRAINING}
+    assert content and path.stem in {*OPTIONS, *overlays, "metadata", "splits"}, "list new configs in conftest.OPTIONS"
 
 
 @pytest.mark.parametrize(

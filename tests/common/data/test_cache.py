@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 import zlib
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -317,12 +320,12 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     path = save(tmp_path / "a.nii.gz")
     cached = make_cached(tmp_path / "cache")
 
-    def interrupted(entry, target):
-        Path(target).write_bytes(b"half")
+    def interrupted(target, content):
+        target.write_text("half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", interrupted)
+        patch.setattr(Path, "write_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cached({"image": path})
     assert entries(tmp_path / "cache") == []
@@ -438,6 +441,42 @@ def test_a_single_missing_entry_is_computed_here(tmp_path, capsys):
     fill_cache(paths, cached)
     assert Marker.calls == 3
     assert capsys.readouterr().err == ""
+
+
+def test_no_room_for_the_others_is_told_after_the_first(tmp_path, monkeypatch):
+    cached = make_cached(tmp_path / "cache")
+    paths = [save(tmp_path / f"{seed}.nii.gz", seed) for seed in range(6)]
+    cached({"image": paths[0]})
+    (first,) = entries(tmp_path / "cache")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1.5 * first.stat().st_size))
+    with pytest.raises(OSError, match=r"cache must have room for preprocessed volumes: .* Make room, or choose an"):
+        fill_cache(paths, cached, num_workers=1, progress=False)
+    assert len(entries(tmp_path / "cache")) == 2
+
+
+def test_a_full_disk_is_told_once(tmp_path, monkeypatch):
+    paths = [save(tmp_path / f"{seed}.nii.gz", seed) for seed in range(3)]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    message = (
+        r"cache must have room for preprocessed volumes: 0\.\d\d MiB needed, 0\.00 MiB free\. Make room, or choose"
+    )
+    with pytest.raises(OSError, match=message):
+        fill_cache(paths, make_cached(tmp_path / "cache"), num_workers=1, progress=False)
+    assert entries(tmp_path / "cache") == []
+
+
+def test_a_disk_that_fills_up_while_an_entry_is_written(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.nii.gz")
+    cached = make_cached(tmp_path / "cache")
+
+    def fill_up(target, content):
+        target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OSError, match="cache must have room for preprocessed volumes"):
+        cached({"image": path})
+    assert entries(tmp_path / "cache") == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from itertools import islice
 
 import pytest
@@ -12,20 +14,27 @@ from common.transforms.intensity_views import RandomIntensity
 from common.transforms.views import ContrastiveViews, FineTuningViews
 
 
-def make_loader(labelled=False, seed=3):
+def make_slices(labelled=False, mapped=False):
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(9, 1, 32, 32, generator=generator)
-    labels = torch.randint(3, (9, 32, 32), generator=generator, dtype=torch.uint8) if labelled else None
-    slices = Slices(images, labels, torch.tensor([0, 4, 9]))
+    volumes = [{"image": torch.rand(1, 32, 32, depth, generator=generator)} for depth in (4, 5)]
+    if labelled:
+        for volume in volumes:
+            volume["label"] = torch.randint(3, volume["image"].shape, generator=generator)
+    return Slices.from_volumes(volumes, in_memory_gib=0 if mapped else 1)
+
+
+def make_loader(labelled=False, seed=3, mapped=False):
+    slices = make_slices(labelled, mapped)
     views = FineTuningViews(3) if labelled else ContrastiveViews("GR", RandomIntensity())
     return BatchLoader(slices, UniformSampler(slices, 4), views, steps_per_epoch=5, seed=seed)
 
 
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
 @pytest.mark.parametrize("labelled", [False, True])
-def test_a_step_does_not_depend_on_the_steps_before(labelled):
-    loader = make_loader(labelled)
+def test_a_step_does_not_depend_on_the_steps_before(labelled, mapped):
+    loader = make_loader(labelled, mapped=mapped)
     batches = list(islice(loader, 7))
-    resumed = make_loader(labelled)
+    resumed = make_loader(labelled, mapped=mapped)
     resumed.first_step = 4
     for (inputs, _), (again, _) in zip(batches[4:], islice(resumed, 3), strict=True):
         assert torch.equal(inputs, again)
@@ -51,3 +60,75 @@ def test_steps_per_epoch_must_be_positive():
     loader = make_loader()
     with pytest.raises(ValueError, match="steps_per_epoch must be at least 1"):
         BatchLoader(loader.slices, loader.sampler, loader.views, 0)
+
+
+@pytest.mark.parametrize("first_step", [0, 5])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_both_kinds_of_slices_give_the_same_batches(labelled, first_step):
+    memory, mapped = (make_loader(labelled, mapped=mapped) for mapped in (False, True))
+    memory.first_step = mapped.first_step = first_step
+    for step, (first, second) in enumerate(islice(zip(memory, mapped, strict=True), 5), start=first_step):
+        direct = mapped.batch(step)
+        assert torch.equal(first[0], second[0]) and torch.equal(first[0], direct[0])
+        for one, two, three in zip(first[1], second[1], direct[1], strict=True):  # fields of a layout, or label maps
+            assert torch.equal(one, two) and torch.equal(one, three)
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("slices")]
+
+
+class Watched(UniformSampler):
+    """Notes in which threads it draws, and fails at one draw."""
+
+    def __init__(self, slices, batch_size, fail_at=None):
+        super().__init__(slices, batch_size)
+        self.threads, self.fail_at = [], fail_at
+
+    def __call__(self, generator):
+        self.threads.append(threading.current_thread().name)
+        if len(self.threads) == self.fail_at:
+            raise OSError("the disk is gone")
+        return super().__call__(generator)
+
+
+def make_watched(mapped=True, fail_at=None):
+    slices = make_slices(mapped=mapped)
+    return BatchLoader(slices, Watched(slices, 4, fail_at), ContrastiveViews("GR", RandomIntensity()), 5)
+
+
+def test_mapped_slices_are_read_two_batches_ahead_in_one_thread():
+    loader = make_watched()
+    assert len(loader.sampler.threads) == 1  # the batch that is made at once
+    batches = iter(loader)
+    for taken in range(1, 4):
+        next(batches)
+        deadline = time.monotonic() + 10
+        while len(loader.sampler.threads) < taken + 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(loader.sampler.threads) == taken + 3
+    assert len(set(loader.sampler.threads[1:])) == 1 and loader.sampler.threads[1].startswith("slices")
+    batches.close()
+    assert reading_threads() == []
+
+
+def test_slices_in_memory_need_no_thread():
+    loader = make_watched(mapped=False)
+    list(islice(loader, 3))
+    assert set(loader.sampler.threads) == {threading.current_thread().name}
+
+
+def test_an_error_while_reading_ahead_comes_with_its_batch():
+    batches = iter(make_watched(fail_at=4))
+    next(batches), next(batches)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    assert reading_threads() == []
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
+def test_what_no_batch_can_be_made_of_fails_at_once(mapped):
+    slices = make_slices(labelled=True, mapped=mapped)
+    with pytest.raises(ValueError, match="images must be at least 3.* got 2; use a larger batch"):
+        BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3), 5)
+    BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3, elastic=None), 5)

@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from common.data.loader import BatchLoader
 from common.data.samplers import PartitionSampler, UniformSampler, contrastive_sampler
 from common.data.slices import Slices
+from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
+from common.transforms.intensity_views import RandomIntensity
+from common.transforms.views import ContrastiveViews
 
 
 def make_slices(*depths, ids=None):
@@ -66,13 +70,36 @@ def test_same_generator_same_draw():
         (lambda s: PartitionSampler(s, 2, 0), "num_partitions must be at least 1"),
         (lambda s: contrastive_sampler("GD", s, 8), "batch_size must be at least 16 for GD"),
         (lambda s: contrastive_sampler("LD", s, 16), "batch_size must be at least 24 for LD"),
-        (lambda s: contrastive_sampler("GD", s, 40, 0), "num_partitions must be at least 1"),
+        (lambda s: contrastive_sampler("GD-", s, 23), "batch_size must be at least 24 for GD-"),
+        (lambda s: contrastive_sampler("GR", s, 3), r"batch_size must be at least 4 for GR \(slices: 2.*got 3"),
+        (lambda s: contrastive_sampler("LR", s, 1), r"batch_size must be at least 2 for LR \(slices: 1.*got 1"),
+        (lambda s: contrastive_sampler("GD", s, 40, 1), "num_partitions must be at least 2, got 1"),
+        (lambda s: contrastive_sampler("GD-", s, 40, 1), "num_partitions must be at least 2, got 1"),
+        (lambda s: contrastive_sampler("LD", s, 40, 0), "num_partitions must be at least 1, got 0"),
+        (lambda s: contrastive_sampler("GD", s, 64), "num_volumes must be 1 to 3, the volumes at hand, got 8: give"),
         (lambda s: contrastive_sampler("XY", s), "strategy must be"),
     ],
 )
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make(make_slices(8, 5, 9))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "batch_size", "num_partitions"),
+    [("GR", 4, 4), ("LR", 2, 4), ("GD-", 12, 2), ("GD", 8, 2), ("LD", 6, 1)],
+)
+def test_the_smallest_batches_suffice_for_the_loss(generator, strategy, batch_size, num_partitions):
+    slices = make_slices(8, 5, 9)
+    sampler = contrastive_sampler(strategy, slices, batch_size, num_partitions)
+    views = ContrastiveViews(strategy, RandomIntensity())
+    images, layout = BatchLoader(slices, sampler, views, 1).batch(0)
+    assert len(images) == batch_size
+    if strategy.startswith("G"):
+        loss = GlobalContrastiveLoss(strategy)(torch.randn(batch_size, 8, generator=generator), layout)
+    else:
+        loss = LocalContrastiveLoss(strategy)(torch.randn(batch_size, 17, 8, generator=generator), layout)
+    assert loss.isfinite() and loss > 0
 
 
 def test_volumes_of_too_few_slices_are_named():

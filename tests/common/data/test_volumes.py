@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, ScaleIntensityRangePercentilesd, Transform
 
 from common.data.cache import CachedTransformd
+from common.data.slices import Slices
 from common.data.volumes import VolumeDataset
 from common.transforms import CheckVolumed, MatchLabeld, VolumeError
 
@@ -64,8 +65,8 @@ def make_items(folder, count=3):
     ]
 
 
-def load(items, cache_dir=None, labels=True):
-    return VolumeDataset(items, make_transform(cache_dir, labels), num_workers=0, progress=False)
+def load(items, cache_dir=None, labels=True, lazy=False):
+    return VolumeDataset(items, make_transform(cache_dir, labels), num_workers=0, progress=False, lazy=lazy)
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["no cache", "cache"])
@@ -95,6 +96,36 @@ def test_a_second_dataset_computes_nothing(tmp_path):
         assert torch.equal(volume["image"].as_tensor(), other["image"].as_tensor())
 
 
+def test_a_lazy_dataset_gives_the_same_and_holds_nothing(tmp_path):
+    items = make_items(tmp_path)
+    held, lazy = (load(items, tmp_path / "cache", lazy=lazy) for lazy in (False, True))
+    assert len(lazy) == 3 and Count.calls == 3  # preprocessed at once, each once
+    for first, second, third in zip(held, lazy, lazy, strict=True):
+        assert first["id"] == second["id"] and set(first) == set(second)
+        for key in ("image", "label"):
+            assert torch.equal(first[key].as_tensor(), second[key].as_tensor())
+            assert second[key] is not third[key]
+    assert lazy[1]["image"] is not lazy[1]["image"] and Count.calls == 3
+    assert all(isinstance(item["image"], str) for item in lazy.data)
+
+
+def test_a_lazy_dataset_without_a_cache_computes_each_time(tmp_path):
+    lazy = load(make_items(tmp_path, 2), lazy=True)
+    assert Count.calls == 0
+    assert len([*lazy, *lazy]) == 4 and Count.calls == 4
+
+
+def test_slices_of_a_lazy_dataset(tmp_path):
+    items = make_items(tmp_path)
+    held, lazy = (load(items, tmp_path / "cache", lazy=lazy) for lazy in (False, True))
+    expected = Slices.from_volumes(held)
+    for limit in (1.0, 0.0):
+        slices = Slices.from_volumes(lazy, in_memory_gib=limit, cache_dir=tmp_path / "slices")
+        images, labels = slices.take(torch.arange(9))
+        assert torch.equal(images, expected.images) and torch.equal(labels, expected.labels)
+        assert slices.ids == expected.ids == ["patient0", "patient1", "patient2"]
+
+
 def test_without_a_cache_every_dataset_computes(tmp_path):
     items = make_items(tmp_path, 2)
     load(items)
@@ -107,8 +138,10 @@ def test_items_without_labels(tmp_path):
     assert set(load(items, tmp_path / "cache", labels=False)[0]) == {"id", "image"}
 
 
+@pytest.mark.parametrize("limit", [1.0, 0.0], ids=["in memory", "mapped"])
+@pytest.mark.parametrize("lazy", [False, True], ids=["held", "lazy"])
 @pytest.mark.parametrize("cached", [False, True], ids=["no cache", "cache"])
-def test_all_unusable_files_are_reported_together(tmp_path, cached):
+def test_all_unusable_files_are_reported_together(tmp_path, cached, lazy, limit):
     items = make_items(tmp_path, 6)
     items[0]["image"] = str(tmp_path / "gone.nii.gz")
     save(items[1]["image"], np.ones(SHAPE, np.float32))
@@ -117,7 +150,9 @@ def test_all_unusable_files_are_reported_together(tmp_path, cached):
     items[3]["label"] = str(tmp_path / "lost.nii.gz")
     save(items[4]["label"], np.full(SHAPE, 7, np.uint8))
     with pytest.raises(VolumeError) as failure:
-        load(items, tmp_path / "cache" if cached else None)
+        dataset = load(items, tmp_path / "cache" if cached else None, lazy=lazy)
+        Slices.from_volumes(dataset, in_memory_gib=limit, cache_dir=tmp_path / "slices")
+    assert not (tmp_path / "slices").exists()
     first, *rest = str(failure.value).splitlines()
     assert first == "5 of 6 volumes cannot be used:"
     expected = [

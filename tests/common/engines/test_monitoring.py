@@ -132,6 +132,13 @@ def test_views_of_a_slice_are_side_by_side(shown):
     assert torch.equal(shown["batch/images"], torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
 
 
+def test_share_of_a_batch_is_shown(shown):
+    layout = BatchLayout(*torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]))
+    images = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1)  # of the first of two processes
+    BatchPictures("").write(SimpleNamespace(state=SimpleNamespace(batch=(images, layout), iteration=1)))
+    assert torch.equal(shown["batch/images"], torch.tensor([[0.2], [0.1]]))
+
+
 def test_labels_are_grey_levels(shown):
     classes = torch.tensor([[0, 1], [2, 1]])
     one_hot = torch.nn.functional.one_hot(classes, 3).permute(2, 0, 1)[None].float()

@@ -125,6 +125,19 @@ def test_weights_of_a_part_are_saved_bare(tmp_path):
     assert set(weights) == {name for name in UNet2d(2).state_dict() if name.startswith("encoder.")}
 
 
+def test_only_the_first_process_writes(tmp_path, capsys, monkeypatch):
+    Run(tmp_path, epochs=1).run()
+    first = (tmp_path / "resume.pt").read_bytes()
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    run = Run(tmp_path, epochs=2, handlers=[Progress("global"), BatchPictures(str(tmp_path / "events"))])
+    SaveWeights(run.network.unet, str(tmp_path / "weights.pt")).attach(run.trainer)
+    run.run()
+    assert len(run.losses) == 2  # of the second epoch: it has read what the first process had saved
+    assert [path.name for path in tmp_path.iterdir()] == ["resume.pt"]
+    assert (tmp_path / "resume.pt").read_bytes() == first
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_and_pictures(tmp_path, capsys):
     run = Run(tmp_path, epochs=1, handlers=[Progress("global", every=1), BatchPictures(str(tmp_path / "events"))])
     run.run()
