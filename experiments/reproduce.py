@@ -1,164 +1,171 @@
-"""Run the missing cells; every stage goes through the bundle's configs and is kept when finished."""
+"""Run the missing cells of a table; every stage goes through the bundle's configs and is kept when finished."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import time
-from collections.abc import Sequence
-from dataclasses import asdict
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.data.splits import read_split
+from tqdm import tqdm
+
+from common.data.splits import draws_of
+from common.errors import root_cause
 from common.files import write_text_atomically
 
-from .grid import PRETRAININGS, SCHEDULES, Cell, acdc_cells
-from .stages import REPOSITORY, commit, run_config
+from .cells import (
+    ResultError,
+    bundle_of,
+    estimated_minutes,
+    is_running,
+    read_result,
+    run_cell,
+    seconds_per_step,
+    stages_of,
+)
+from .grid import SCHEDULES, Cell, cells_of
+from .stages import REPOSITORY
 
 logger = logging.getLogger(__name__)
 
-BUNDLE = REPOSITORY / "bundle_acdc"
-RESULTS = REPOSITORY / "experiments" / "results" / "acdc"
+RESULTS = REPOSITORY / "experiments" / "results"
+
+
+class OutOfTime(BaseException):
+    """The time is over; not an Exception, so that nothing takes it for a mistake of a cell."""
 
 
 def reproduce(
     dataset_dir: str,
+    table: int = 6,
+    dataset: str = "acdc",
     schedule: str = "full",
-    starts: Sequence[str] = PRETRAININGS,
-    num_labelled: int = 1,
-    combinations: Sequence[str] = ("c1", "c2", "c3"),
+    starts: Sequence[str] = (),
+    num_labelled: Sequence[int | str] = (),
+    combinations: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
     runs_dir: str = str(REPOSITORY / "runs"),
-    max_minutes: float = float("inf"),
+    max_minutes: float = math.inf,
     list: bool = False,
 ) -> None:
-    """Run the ACDC cells that have no result file yet.
+    """Run the cells of a table that have no result file yet.
 
     Args:
-        dataset_dir: the ACDC folder.
+        dataset_dir: the dataset's folder.
+        table: number of the table in the paper's supplement, 2 to 7.
+        dataset: "acdc", "prostate" or "mmwhs".
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
-        starts: which initialisations: "random", "GD", "GD+LR".
-        num_labelled: labelled volumes: 1, 2 or 8.
-        combinations: which draws of the labelled volumes.
+        starts: only these rows, such as "random" or "GD+LR.d2"; all by default.
+        num_labelled: only these numbers of labelled volumes: 1, 2, 8, "all".
+        combinations: only these draws of the labelled volumes: "c1", "c2", ...
+        seeds: of initial weights and batches.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
-        max_minutes: no new cell is begun after this time.
-        list: only show which cells are done.
+        max_minutes: stop after this time; what is begun goes on from its last minute when the command is run again.
+        list: only show what is done, running and missing, and about how long the latter takes.
 
     Raises:
-        ValueError: if the schedule, a start, a number of labelled volumes or a draw is unknown.
+        ValueError: if the table, the dataset, the schedule, a row, a number of labelled volumes or a draw is unknown.
+        SystemExit: with status 1 at the end, if a cell could not be run.
     """
-    starts = (starts,) if isinstance(starts, str) else tuple(starts)
-    if unknown := [start for start in starts if start not in PRETRAININGS]:
-        raise ValueError(f"starts must be among {PRETRAININGS}, got {unknown}.")
     if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {tuple(SCHEDULES)}, got {schedule!r}.")
-    combinations = (combinations,) if isinstance(combinations, str) else tuple(combinations)
-    for combination in combinations:
-        read_split(
-            BUNDLE / "configs" / "splits.json", num_labelled, combination
-        )  # an unknown one would show after pre-training
-    started = time.monotonic()
-    for cell in acdc_cells(SCHEDULES[schedule], combinations, num_labelled):
-        if cell.pretraining not in starts:
-            continue
-        target = RESULTS / schedule / f"{cell.name}.json"
-        done = target.is_file() and json.loads(target.read_text())["key"] == cell.key
-        if list:
-            print(f"{'done   ' if done else 'missing'} {schedule} {cell.name}")
-        elif not done and time.monotonic() - started < max_minutes * 60:
-            logger.info(f"Cell {cell.name}, schedule {schedule}.")
-            result = run_cell(cell, Path(dataset_dir).resolve(), Path(runs_dir).resolve() / schedule)
-            write_text_atomically(target, json.dumps(result, indent=1) + "\n")
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+    draws = draws_of(bundle_of(dataset) / "configs" / "splits.json")
+    cells = cells_of(table, dataset, SCHEDULES[schedule], draws, _several(seeds))
+    cells = _only(cells, "starts", _several(starts), lambda cell: cell.row)
+    cells = _only(cells, "num_labelled", _several(num_labelled), lambda cell: cell.num_labelled)
+    cells = _only(cells, "combinations", _several(combinations), lambda cell: cell.combination)
+    runs = Path(runs_dir).resolve() / schedule
+    if list:
+        _show(cells, runs)
+        return
+    failures: dict[str, str] = {}
+    bar = tqdm(cells, desc=f"Table {table}", unit="cell")
+    try:
+        with _limit(max_minutes * 60):
+            for cell in bar:
+                bar.set_postfix_str(cell.name)
+                try:
+                    if read_result(result_path(cell), cell) is None:
+                        write_result(cell, run_cell(cell, Path(dataset_dir).resolve(), runs))
+                except Exception as error:  # the other cells go on
+                    logger.error(f"{cell.name}: {root_cause(error)}")
+                    failures[cell.name] = str(root_cause(error))
+    except OutOfTime:
+        print(f"Stopped after {max_minutes:g} minutes; the same command goes on from there.")
+    finally:
+        bar.close()
+    if failures:
+        listed = "\n".join(f"{name}: {message}" for name, message in failures.items())
+        raise SystemExit(f"{len(failures)} of {len(cells)} cells could not be run:\n{listed}")
 
 
-def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
-    """Pre-train if that has not been done, fine-tune, and evaluate the selected and the last checkpoint."""
-    provenance = {"commit": commit(), "configs_sha256": _configs_hash()}  # as they are now, not hours later
-    shared = {"dataset_dir": dataset_dir, "seed": cell.seed}
-    seconds: dict[str, float] = {}
-    weights = runs_dir / cell.pretraining_folder
-    stages = {"pretrain_global": cell.schedule.global_steps, "pretrain_local": cell.schedule.local_steps}
-    for stage in list(stages)[: PRETRAININGS.index(cell.pretraining)]:
-        with timed(seconds, stage):
-            run_config(
-                BUNDLE,
-                stage,
-                **shared,
-                steps=stages[stage],
-                steps_per_epoch=cell.schedule.steps_per_epoch,
-                ckpt_dir=weights,
-                output_dir=weights / stage,
-            )
-    folder = runs_dir / cell.folder
-    initialisation = {"random": "random", "GD": "encoder", "GD+LR": "encoder_decoder"}[cell.pretraining]
-    with timed(seconds, "train"):
-        run_config(
-            BUNDLE,
-            "train",
-            **shared,
-            num_labelled=cell.num_labelled,
-            combination=cell.combination,
-            initialisation=initialisation,
-            pretrained_dir=weights,
-            batch_size=cell.schedule.fine_tuning_batch_size,
-            steps=cell.schedule.fine_tuning_steps,
-            steps_per_epoch=cell.schedule.steps_per_epoch,
-            ckpt_dir=folder,
-            output_dir=folder,
-        )
-    evaluations: dict[str, Any] = {}
-    for name, file in (
-        ("selected, recomputed", "model.pt"),
-        ("selected, running average", "model_running_average.pt"),
-        ("last, recomputed", "last.pt"),
-        ("last, running average", "last_running_average.pt"),
-    ):
-        output_dir = folder / f"test_{Path(file).stem}"
-        run_config(
-            BUNDLE,
-            "evaluate",
-            dataset_dir=dataset_dir,
-            num_labelled=cell.num_labelled,
-            combination=cell.combination,
-            checkpoint=folder / file,
-            output_dir=output_dir,
-            pictures=file == "model.pt",
-        )
-        summary = json.loads((output_dir / "evaluation.json").read_text())
-        evaluations[name] = {"mean_dice": summary["mean_dice"], "volumes": summary["volumes"]}
-        settings = summary["settings"]
-        environment = {
-            "device": settings["device"],
-            "precision": settings["precision"],
-            "versions": summary["versions"],
-        }
-    return {
-        "key": cell.key,
-        "cell": asdict(cell),
-        **provenance,
-        **environment,
-        "seconds_in_this_run": seconds,
-        "evaluations": evaluations,
-    }
+def result_path(cell: Cell) -> Path:
+    """Return where the result of a cell is kept."""
+    return RESULTS / cell.dataset / cell.schedule.name / f"{cell.name}.json"
 
 
-class timed:
-    """Record the wall time of a block under a name."""
-
-    def __init__(self, record: dict[str, float], name: str):
-        self.record = record
-        self.name = name
-
-    def __enter__(self):
-        self.started = time.monotonic()
-
-    def __exit__(self, *_):
-        self.record[self.name] = round(time.monotonic() - self.started, 1)
+def write_result(cell: Cell, result: dict[str, Any]) -> None:
+    """Keep the result of a cell."""
+    write_text_atomically(result_path(cell), json.dumps(result, indent=1) + "\n")
 
 
-def _configs_hash() -> str:
-    digest = hashlib.sha256()
-    for path in sorted((BUNDLE / "configs").glob("*.json")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _several(values: Any) -> tuple[Any, ...]:
+    """Make a tuple of what the command line gives for one value or several, "GD,GD+LR" among them."""
+    if isinstance(values, str):
+        return tuple(values.split(","))
+    return tuple(values) if isinstance(values, Sequence) else (values,)
+
+
+def _only(cells: Sequence[Cell], name: str, wanted: tuple[Any, ...], value_of: Any) -> Sequence[Cell]:
+    """Keep the cells that have one of the wanted values; all if none is wanted."""
+    known = dict.fromkeys(map(value_of, cells))
+    if unknown := [value for value in wanted if value not in known]:
+        raise ValueError(f"{name} must be among {', '.join(map(str, known))}, got {', '.join(map(str, unknown))}.")
+    return [cell for cell in cells if not wanted or value_of(cell) in wanted]
+
+
+def _show(cells: Sequence[Cell], runs: Path) -> None:
+    rates = seconds_per_step(runs)
+    seen: set[Path] = set()
+    total, known = 0.0, True
+    for cell in cells:
+        try:
+            state = "done" if read_result(result_path(cell), cell) else "missing"
+        except ResultError as error:
+            state = f"unusable: {error}"
+        cost = ""
+        if state == "missing":
+            stages = [stage for stage in stages_of(cell, runs) if stage.folder not in seen]
+            seen.update(stage.folder for stage in stages)  # a pre-training is paid for once
+            minutes = estimated_minutes(stages, rates)
+            cost = "cost not known yet" if minutes is None else f"about {minutes:.0f} min"
+            total, known = total + (minutes or 0.0), known and minutes is not None
+            state = "running" if is_running(cell, runs) else state
+        print(f"{state:8s} {cell.schedule.name} {cell.name}  {cost}".rstrip())
+    if total:
+        print(f"{'About' if known else 'At least'} {total:.0f} minutes to go.")
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` in the block when the time is over."""
+
+    def stop(*_: Any) -> None:
+        raise OutOfTime
+
+    if math.isinf(seconds):
+        yield
+        return
+    if seconds <= 0:
+        raise OutOfTime
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -91,6 +91,19 @@ def read_split(path: str | os.PathLike[str], num_labelled: int | str, combinatio
     return Split(pretrain, labelled, validation, test)
 
 
+def draws_of(path: str | os.PathLike[str]) -> dict[int | str, tuple[str, ...]]:
+    """List the draws of a split file, by number of labelled volumes; that of the benchmark is "all".
+
+    Args:
+        path: the split file.
+
+    Raises:
+        SplitError: if the file is invalid (see `read_split`).
+    """
+    draws = _read(Path(path))[2]
+    return {number if number == _ALL else int(number): tuple(names) for number, names in draws.items()}
+
+
 def pretraining_ids(path: str | os.PathLike[str], extra: Sequence[str] = ()) -> tuple[str, ...]:
     """Read the volumes to pre-train on, which are the same for every draw.
 

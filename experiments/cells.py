@@ -1,0 +1,272 @@
+"""One cell of a table: its stages, each kept when finished and shared by the cells that need it, and its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from common.files import write_text_atomically
+
+from .grid import Cell, digest
+from .stages import REPOSITORY, commit, run_config
+
+logger = logging.getLogger(__name__)
+
+EVALUATIONS = {
+    "selected, recomputed": "model.pt",
+    "selected, running average": "model_running_average.pt",
+    "last, recomputed": "last.pt",
+    "last, running average": "last_running_average.pt",
+}
+_CURVE_POINTS = 100
+
+
+class ResultError(ValueError):
+    """A result file that is not what its name says; it is left alone."""
+
+
+class Busy(RuntimeError):
+    """Another process is at work on what is needed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of a bundle's config.
+
+    Attributes:
+        bundle: the bundle's folder.
+        config: of the bundle, such as "train".
+        folder: gets the weights and the state of the run.
+        settings: what is overridden.
+    """
+
+    bundle: Path
+    config: str
+    folder: Path
+    settings: dict[str, Any]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is known of its runs: seconds so far, whether it is finished, device and versions."""
+        path = self.folder / "record.json"
+        return json.loads(path.read_text()) if path.is_file() else {"seconds": 0.0, "finished": False}
+
+
+def bundle_of(dataset: str) -> Path:
+    """Return the folder of a dataset's bundle.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    bundle = REPOSITORY / f"bundle_{dataset}"
+    if not (bundle / "configs" / "train.json").is_file():
+        known = sorted(path.parent.parent.name[7:] for path in REPOSITORY.glob("bundle_*/configs/train.json"))
+        raise ValueError(f"dataset must be one of {', '.join(known)}, which have a bundle, got {dataset!r}.")
+    return bundle
+
+
+def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
+    """List what has to be run for a cell, in order; equal pre-trainings have equal folders."""
+    bundle, schedule, start = bundle_of(cell.dataset), cell.schedule, cell.pretraining
+    shared = {"seed": cell.seed, "steps_per_epoch": schedule.steps_per_epoch}
+    stages: list[Stage] = []
+
+    def add(config: str, name: str, settings: dict[str, Any]) -> None:
+        # What it starts from is in the settings by the name of a folder, which is a hash itself.
+        identity = digest((cell.dataset, config, {key: str(value) for key, value in settings.items()}))
+        stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings))
+
+    contrastive = {
+        **shared,
+        "strategy": start.global_strategy,
+        "batch_size": start.batch_size,
+        "num_partitions": start.num_partitions,
+        "steps": schedule.global_steps,
+    }
+    regions = {"num_blocks": start.num_blocks, "region_size": start.region_size}
+    if start.joint_weight:
+        settings = {
+            **contrastive,
+            **regions,
+            "local_strategy": start.local_strategy,
+            "local_weight": start.joint_weight,
+        }
+        add("pretrain_joint", start.name, settings)
+    elif start.global_strategy:
+        add("pretrain_global", start.global_strategy, contrastive)
+        if start.local_strategy:
+            settings = {**shared, **regions, "strategy": start.local_strategy, "steps": schedule.local_steps}
+            settings["pretrained_path"] = stages[-1].folder / "pretrained_encoder.pt"
+            add("pretrain_local", start.name, settings)
+    settings = {
+        **shared,
+        "num_labelled": cell.num_labelled,
+        "combination": cell.combination,
+        "initialisation": start.initialisation,
+        "batch_size": schedule.fine_tuning_batch_size,
+        "steps": schedule.fine_tuning_steps,
+    }
+    if cell.mixup_alpha:
+        settings["mixup_alpha"] = cell.mixup_alpha
+    if stages:
+        settings["pretrained_dir"] = stages[-1].folder
+    stages.append(Stage(bundle, "train", runs_dir / cell.folder, settings))
+    return stages
+
+
+def run_stage(stage: Stage, dataset_dir: Path) -> None:
+    """Run a stage, from where it was interrupted, unless it is finished.
+
+    Raises:
+        Busy: if another process is running it.
+    """
+    if stage.record["finished"]:
+        return
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(stage.folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise Busy(f"{stage.folder} is in use by another process.") from None
+    with lock:
+        before, started, finished = stage.record, time.monotonic(), False
+        try:
+            run_config(
+                stage.bundle,
+                stage.config,
+                dataset_dir=dataset_dir,
+                output_dir=stage.folder,
+                ckpt_dir=stage.folder,
+                **stage.settings,
+            )
+            finished = True
+        finally:
+            seconds = round(before["seconds"] + time.monotonic() - started, 1)
+            record = {
+                "config": stage.config,
+                "seconds": seconds,
+                "finished": finished,
+                "steps": stage.settings["steps"],
+            }
+            write_text_atomically(stage.folder / "record.json", json.dumps(record) + "\n")
+
+
+def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
+    """Run what is missing of a cell and evaluate the selected and the last checkpoint on the test volumes.
+
+    Returns:
+        The result: cell, provenance, seconds of each stage, curves, and every evaluation with all volumes' Dice.
+    """
+    bundle = bundle_of(cell.dataset)
+    provenance = {"commit": commit(), "configs_sha256": _configs_hash(bundle)}  # as they are now, not hours later
+    stages = stages_of(cell, runs_dir)
+    for stage in stages:
+        logger.info(f"{cell.name}: {stage.config} in {stage.folder}.")
+        run_stage(stage, dataset_dir)
+    folder = stages[-1].folder
+    evaluations: dict[str, Any] = {}
+    for name, file in EVALUATIONS.items():
+        output_dir = folder / f"test_{Path(file).stem}"
+        run_config(
+            bundle,
+            "evaluate",
+            dataset_dir=dataset_dir,
+            num_labelled=cell.num_labelled,
+            combination=cell.combination,
+            checkpoint=folder / file,
+            output_dir=output_dir,
+            pictures=file == "model.pt",
+        )
+        summary = json.loads((output_dir / "evaluation.json").read_text())
+        evaluations[name] = {"mean_dice": summary["mean_dice"], "volumes": summary["volumes"]}
+    settings = summary["settings"]
+    return {
+        "key": cell.key,
+        "cell": asdict(cell),
+        **provenance,
+        "device": settings["device"],
+        "precision": settings["precision"],
+        "versions": summary["versions"],
+        "seconds": {stage.config: stage.record["seconds"] for stage in stages},
+        "curves": _curves(folder),
+        "evaluations": evaluations,
+    }
+
+
+def read_result(path: Path, cell: Cell) -> dict[str, Any] | None:
+    """Return the result of a cell, or None if there is none yet.
+
+    Raises:
+        ResultError: if the file is damaged or belongs to a cell that was determined otherwise.
+    """
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        key = result["key"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultError(
+            f"{path} is not a whole result file ({error!r}): move it away to run the cell again."
+        ) from error
+    if key != cell.key:
+        raise ResultError(
+            f"{path} is of a cell with other settings (key {key}, expected {cell.key}): move it away to run this one."
+        )
+    return result
+
+
+def is_running(cell: Cell, runs_dir: Path) -> bool:
+    """Whether a process is at work on one of the cell's stages."""
+    for stage in stages_of(cell, runs_dir):
+        if (stage.folder / ".lock").is_file():
+            try:
+                with FileLock(stage.folder / ".lock").acquire(timeout=0):
+                    pass
+            except Timeout:
+                return True
+    return False
+
+
+def seconds_per_step(runs_dir: Path) -> dict[str, float]:
+    """Return the median seconds a step of the finished stages of each config, evaluation not counted."""
+    rates: dict[str, list[float]] = {}
+    for path in runs_dir.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        if record["finished"]:
+            rates.setdefault(record["config"], []).append(record["seconds"] / record["steps"])
+    return {config: statistics.median(values) for config, values in rates.items()}
+
+
+def estimated_minutes(stages: Iterable[Stage], rates: dict[str, float]) -> float | None:
+    """Return how long stages will take, those that are finished nothing; None if there is no experience with one."""
+    missing = [stage for stage in stages if not stage.record["finished"]]
+    if any(stage.config not in rates for stage in missing):
+        return None
+    seconds = [stage.settings["steps"] * rates[stage.config] - stage.record["seconds"] for stage in missing]
+    return sum(max(0.0, value) for value in seconds) / 60
+
+
+def _curves(folder: Path) -> dict[str, list[list[float]]]:
+    """Read what fine-tuning wrote for TensorBoard: the loss by step and the validation Dice by epoch, thinned out."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    curves = {}
+    for tag in events.Tags()["scalars"]:
+        points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag)]
+        curves[tag] = points[:: max(1, len(points) // _CURVE_POINTS)]
+    return curves
+
+
+def _configs_hash(bundle: Path) -> str:
+    digest_ = hashlib.sha256()
+    for path in sorted((bundle / "configs").glob("*.json")):
+        digest_.update(path.read_bytes())
+    return digest_.hexdigest()
