@@ -1,13 +1,14 @@
-"""`python -m experiments demo | reproduce | probe | report`."""
+"""`python -m experiments demo | reproduce | probe | figures | report`."""
 
 from __future__ import annotations
 
 import fire
 
 from .demo import demo
+from .figures import figures
 from .probe import probe
 from .report import report
 from .reproduce import reproduce
 
 if __name__ == "__main__":
-    fire.Fire({"demo": demo, "reproduce": reproduce, "probe": probe, "report": report})
+    fire.Fire({"demo": demo, "reproduce": reproduce, "probe": probe, "figures": figures, "report": report})

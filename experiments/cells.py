@@ -28,11 +28,18 @@ EVALUATIONS = {
     "last, recomputed": "last.pt",
     "last, running average": "last_running_average.pt",
 }
+Outcome = tuple[Cell, dict[str, Any] | Exception]
+"""A cell, and its result or why it has none."""
+
 _CURVE_POINTS = 100
+# Seconds to wait for a stage that is in use: that of a killed process is free as soon as the system has cleared it up.
+_LOCK_TIMEOUT = 1.0
+
+_RECORD = {"config": str, "seconds": float, "finished": bool, "images": int}
 
 
 class ResultError(ValueError):
-    """A result file that is not what its name says; it is left alone."""
+    """A result file or a record of a stage is not what its name says; it is left alone."""
 
 
 class Busy(RuntimeError):
@@ -57,9 +64,18 @@ class Stage:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is known of its runs: seconds so far, whether it is finished, device and versions."""
+        """What is known of its runs: seconds so far, and whether it is finished.
+
+        Raises:
+            ResultError: if the file that says so is damaged.
+        """
         path = self.folder / "record.json"
-        return json.loads(path.read_text()) if path.is_file() else {"seconds": 0.0, "finished": False}
+        return _read_record(path) if path.is_file() else {"seconds": 0.0, "finished": False}
+
+    @property
+    def images(self) -> int:
+        """How many images its batches have together, up to a factor that is the same for all runs of its config."""
+        return self.settings["steps"] * self.settings.get("batch_size", 1)
 
 
 def bundle_of(dataset: str) -> Path:
@@ -82,8 +98,13 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
     stages: list[Stage] = []
 
     def add(config: str, name: str, settings: dict[str, Any]) -> None:
-        # What it starts from is in the settings by the name of a folder, which is a hash itself.
-        identity = digest((cell.dataset, config, {key: str(value) for key, value in settings.items()}))
+        # What it starts from is in the settings by the name of a folder, which ends in a hash itself. Where all these
+        # folders are does not matter: they can be moved.
+        plain = {
+            key: value.relative_to(runs_dir).as_posix() if isinstance(value, Path) else value
+            for key, value in settings.items()
+        }
+        identity = digest((cell.dataset, config, plain))
         stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings))
 
     contrastive = {
@@ -129,16 +150,22 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
 
     Raises:
         Busy: if another process is running it.
+        ResultError: if its record is damaged.
     """
     if stage.record["finished"]:
         return
     stage.folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(stage.folder / ".lock").acquire(timeout=0)
+        lock = FileLock(stage.folder / ".lock").acquire(timeout=_LOCK_TIMEOUT)
     except Timeout:
-        raise Busy(f"{stage.folder} is in use by another process.") from None
+        raise Busy(
+            f"{stage.folder} is in use by another process: run the same command again when that has finished."
+        ) from None
     with lock:
-        before, started, finished = stage.record, time.monotonic(), False
+        before = stage.record
+        if before["finished"]:  # by the process that had the lock until now
+            return
+        started, finished = time.monotonic(), False
         try:
             run_config(
                 stage.bundle,
@@ -151,12 +178,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
             finished = True
         finally:
             seconds = round(before["seconds"] + time.monotonic() - started, 1)
-            record = {
-                "config": stage.config,
-                "seconds": seconds,
-                "finished": finished,
-                "steps": stage.settings["steps"],
-            }
+            record = {"config": stage.config, "seconds": seconds, "finished": finished, "images": stage.images}
             write_text_atomically(stage.folder / "record.json", json.dumps(record) + "\n")
 
 
@@ -224,34 +246,43 @@ def read_result(path: Path, cell: Cell) -> dict[str, Any] | None:
     return result
 
 
-def is_running(cell: Cell, runs_dir: Path) -> bool:
-    """Whether a process is at work on one of the cell's stages."""
-    for stage in stages_of(cell, runs_dir):
-        if (stage.folder / ".lock").is_file():
+def is_running(stages: Iterable[Stage]) -> bool:
+    """Whether a process is at work on one of the stages."""
+    for stage in stages:
+        lock = stage.folder / ".lock"
+        if lock.is_file():
             try:
-                with FileLock(stage.folder / ".lock").acquire(timeout=0):
+                with FileLock(lock).acquire(timeout=0):
                     pass
             except Timeout:
                 return True
     return False
 
 
-def seconds_per_step(runs_dir: Path) -> dict[str, float]:
-    """Return the median seconds a step of the finished stages of each config, evaluation not counted."""
+def seconds_per_image(runs_dir: Path) -> dict[str, float]:
+    """Return the median of seconds by images (see `Stage`) of the finished stages of each config."""
     rates: dict[str, list[float]] = {}
-    for path in runs_dir.glob("*/record.json"):
-        record = json.loads(path.read_text())
+    for path in sorted(runs_dir.glob("*/record.json")):
+        try:
+            record = _read_record(path)
+        except ResultError:
+            continue  # the cells that need this stage will say so
         if record["finished"]:
-            rates.setdefault(record["config"], []).append(record["seconds"] / record["steps"])
+            rates.setdefault(record["config"], []).append(record["seconds"] / record["images"])
     return {config: statistics.median(values) for config, values in rates.items()}
 
 
 def estimated_minutes(stages: Iterable[Stage], rates: dict[str, float]) -> float | None:
-    """Return how long stages will take, those that are finished nothing; None if there is no experience with one."""
+    """Return how long stages will take, those that are finished nothing; None if there is no experience with one.
+
+    Args:
+        stages: what has to be run.
+        rates: seconds by images of each config (see `seconds_per_image`).
+    """
     missing = [stage for stage in stages if not stage.record["finished"]]
     if any(stage.config not in rates for stage in missing):
         return None
-    seconds = [stage.settings["steps"] * rates[stage.config] - stage.record["seconds"] for stage in missing]
+    seconds = [stage.images * rates[stage.config] - stage.record["seconds"] for stage in missing]
     return sum(max(0.0, value) for value in seconds) / 60
 
 
@@ -261,8 +292,19 @@ def _curves(folder: Path) -> dict[str, list[list[float]]]:
     curves = {}
     for tag in events.Tags()["scalars"]:
         points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag)]
-        curves[tag] = points[:: max(1, len(points) // _CURVE_POINTS)]
+        curves[tag] = points[:: -(-len(points) // _CURVE_POINTS)]
     return curves
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {name: kind(record[name]) for name, kind in _RECORD.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultError(
+            f"{path} is not a whole record of a stage ({error!r}): delete it to let the stage go on from its last "
+            "checkpoint."
+        ) from error
 
 
 def _configs_hash(bundle: Path) -> str:

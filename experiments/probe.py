@@ -5,8 +5,8 @@ The local loss says nothing about that: with views that differ in intensity only
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.checkpoints import load_pretrained
+from common.checkpoints import content_hash, load_pretrained
 from common.data import datalists, splits
 from common.data.slices import Slices
 from common.data.volumes import VolumeDataset
@@ -28,7 +28,7 @@ BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_BLOCKS, NUM_PARTITIONS, NUM_CLASSES = 3, 4, 4
 
 
-def probe(dataset_dir: str, weights_dir: str, output: str = "") -> None:
+def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str = "") -> None:
     """Compare the maps of decoder block 3: random decoder, pre-trained encoder, and encoder with decoder.
 
     Three numbers for each, on the 20 test patients:
@@ -39,27 +39,19 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "") -> None:
 
     Args:
         dataset_dir: the ACDC folder.
-        weights_dir: holds `pretrained_encoder.pt` and `pretrained_encoder_decoder.pt`.
+        weights_dir: the run folder of a local pre-training, which holds `pretrained_encoder_decoder.pt`.
         output: JSON file for the numbers; empty for none.
+        cache_dir: preprocessed volumes are kept there; empty for the bundle's folder.
     """
-    config = load_config(BUNDLE, "train", dataset_dir=dataset_dir)
-    transform = config.get_parsed_content("train#preprocessing")
-    datalist = datalists.acdc(dataset_dir)
-    split = splits.read_split(BUNDLE / "configs" / "splits.json", 1, "c1")
-    labelled, test, unlabelled = (
-        Slices.from_volumes(VolumeDataset(splits.select(datalist, ids, require_label=True), transform))
-        for ids in (split.labelled, split.test, split.pretrain)
-    )
+    labelled, test, unlabelled = load_slices(dataset_dir, ("labelled", "test", "pretrain"), cache_dir)
     results: list[dict[str, Any]] = []
-    for name, file in (
-        ("random", None),
-        ("encoder (GD), random decoder", "pretrained_encoder.pt"),
-        ("encoder and decoder (GD+LR)", "pretrained_encoder_decoder.pt"),
+    weights = Path(weights_dir) / "pretrained_encoder_decoder.pt"
+    for name, parts in (
+        ("random", ()),
+        ("encoder, random decoder", ("encoder.",)),
+        ("encoder and decoder", ("encoder.", *(f"decoder.blocks.{k}." for k in range(NUM_BLOCKS)))),
     ):
-        torch.manual_seed(0)
-        network = load_pretrained(UNet2d(NUM_CLASSES), None if file is None else Path(weights_dir) / file)
-        recompute_batch_norm(network, unlabelled)
-        network.eval()
+        network = load_network(weights if parts else None, unlabelled, parts)
         maps, targets = _maps(network, test)
         fit_maps, fit_targets = _maps(network, labelled)
         results.append(
@@ -72,12 +64,47 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "") -> None:
         )
         print(name, {key: round(value, 3) for key, value in results[-1].items() if key != "start"}, flush=True)
     if output:
-        weights = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(Path(weights_dir).glob("pretrained_*.pt"))
-        }
-        content = {"commit": commit(), "weights_sha256": weights, "starts": results}
+        content = {"commit": commit(), "weights_sha256": {weights.name: content_hash(weights)}, "starts": results}
         write_text_atomically(Path(output), json.dumps(content, indent=1) + "\n")
+
+
+def load_slices(dataset_dir: str, subsets: Sequence[str], cache_dir: str = "") -> list[Slices]:
+    """Load the slices of subsets of the ACDC split for one labelled volume, draw c1, as fine-tuning sees them.
+
+    Args:
+        dataset_dir: the ACDC folder.
+        subsets: "pretrain", "labelled", "validation" or "test".
+        cache_dir: preprocessed volumes are kept there; empty for the bundle's folder.
+
+    Returns:
+        The slices of each subset, with labels, on the CPU.
+    """
+    overrides = {"cache_dir": cache_dir} if cache_dir else {}
+    config = load_config(BUNDLE, "train", dataset_dir=dataset_dir, **overrides)
+    transform = config.get_parsed_content("train#preprocessing")
+    split = config.get_parsed_content("split")
+    datalist = datalists.acdc(dataset_dir)
+    return [
+        Slices.from_volumes(VolumeDataset(splits.select(datalist, split.subset(name), require_label=True), transform))
+        for name in subsets
+    ]
+
+
+def load_network(weights: Path | None, unlabelled: Slices, parts: Sequence[str]) -> UNet2d:
+    """Make a network for evaluation, its batch-norm statistics recomputed on slices.
+
+    Args:
+        weights: a file of pre-trained ones, None for random ones.
+        unlabelled: the slices.
+        parts: prefixes of what is taken from the file; the rest is random, drawn alike at every call.
+
+    Raises:
+        CheckpointError: if the weights cannot be read or do not fit.
+    """
+    torch.manual_seed(0)
+    network = load_pretrained(UNet2d(NUM_CLASSES), weights, parts)
+    recompute_batch_norm(network, unlabelled)
+    return network.eval()
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from common.errors import root_cause
 from common.files import write_text_atomically
 
 from .cells import (
+    Outcome,
     ResultError,
     bundle_of,
     estimated_minutes,
     is_running,
     read_result,
     run_cell,
-    seconds_per_step,
+    seconds_per_image,
     stages_of,
 )
 from .grid import SCHEDULES, Cell, cells_of
@@ -51,6 +53,10 @@ def reproduce(
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = math.inf,
     list: bool = False,
+    engine: str = "local",
+    address: str = "local",
+    gpus_per_cell: float = 0,
+    cpus_per_cell: float = 1,
 ) -> None:
     """Run the cells of a table that have no result file yet.
 
@@ -66,13 +72,23 @@ def reproduce(
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
         max_minutes: stop after this time; what is begun goes on from its last minute when the command is run again.
         list: only show what is done, running and missing, and about how long the latter takes.
+        engine: "local" runs one cell after the other in this process, "ray" as many at once as a Ray cluster has room
+            for; dataset_dir, runs_dir and this repository must then be the same folders on all its machines.
+        address: of the Ray cluster, such as "10.0.0.1:6379", "auto" for the one that this machine belongs to, or
+            "local" to use this machine alone.
+        gpus_per_cell: share of a GPU, such as 0.5, or number of GPUs for each cell on Ray; 0 for the CPU.
+        cpus_per_cell: CPU cores for each cell on Ray.
 
     Raises:
-        ValueError: if the table, the dataset, the schedule, a row, a number of labelled volumes or a draw is unknown.
+        ValueError: if the table, the dataset, the schedule, a row, a number of labelled volumes, a draw or the engine
+            is unknown, a seed is not a whole number from 0, or there are options for another engine.
+        ImportError: if Ray is wanted and not installed.
         SystemExit: with status 1 at the end, if a cell could not be run.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
+    if unsuitable := [seed for seed in _several(seeds) if type(seed) is not int or seed < 0]:
+        raise ValueError(f"seeds must be whole numbers from 0, got {', '.join(map(repr, unsuitable))}.")
     draws = draws_of(bundle_of(dataset) / "configs" / "splits.json")
     cells = cells_of(table, dataset, SCHEDULES[schedule], draws, _several(seeds))
     cells = _only(cells, "starts", _several(starts), lambda cell: cell.row)
@@ -82,22 +98,26 @@ def reproduce(
     if list:
         _show(cells, runs)
         return
-    failures: dict[str, str] = {}
-    bar = tqdm(cells, desc=f"Table {table}", unit="cell")
+    run_cells = _engine(engine, address, gpus_per_cell, cpus_per_cell)
+    missing, failures = _missing(cells)
+    logging.basicConfig(level=logging.INFO)
     try:
-        with _limit(max_minutes * 60):
-            for cell in bar:
-                bar.set_postfix_str(cell.name)
+        with (
+            tqdm(total=len(missing), desc=f"Table {table}", unit="cell") as bar,
+            _limit(max_minutes * 60),
+            closing(run_cells(missing, Path(dataset_dir).resolve(), runs)) as outcomes,
+        ):
+            for cell, outcome in outcomes:
                 try:
-                    if read_result(result_path(cell), cell) is None:
-                        write_result(cell, run_cell(cell, Path(dataset_dir).resolve(), runs))
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    write_result(cell, outcome)
                 except Exception as error:  # the other cells go on
-                    logger.error(f"{cell.name}: {root_cause(error)}")
-                    failures[cell.name] = str(root_cause(error))
+                    failures[cell.name] = _describe(error)
+                    logger.error(f"{cell.name}: {failures[cell.name]}")
+                bar.update()
     except OutOfTime:
         print(f"Stopped after {max_minutes:g} minutes; the same command goes on from there.")
-    finally:
-        bar.close()
     if failures:
         listed = "\n".join(f"{name}: {message}" for name, message in failures.items())
         raise SystemExit(f"{len(failures)} of {len(cells)} cells could not be run:\n{listed}")
@@ -113,11 +133,53 @@ def write_result(cell: Cell, result: dict[str, Any]) -> None:
     write_text_atomically(result_path(cell), json.dumps(result, indent=1) + "\n")
 
 
+def _engine(
+    name: str, address: str, gpus_per_cell: float, cpus_per_cell: float
+) -> Callable[[Sequence[Cell], Path, Path], Iterator[Outcome]]:
+    """Return what runs cells and yields their results."""
+    if name == "ray":
+        from .ray_engine import run_on_ray  # Ray is an extra
+
+        return partial(run_on_ray, address=address, gpus_per_cell=gpus_per_cell, cpus_per_cell=cpus_per_cell)
+    if name != "local":
+        raise ValueError(f"engine must be one of local, ray, got {name!r}.")
+    if (address, gpus_per_cell, cpus_per_cell) != ("local", 0, 1):
+        raise ValueError("address, gpus_per_cell and cpus_per_cell must be left out unless engine is 'ray'.")
+    return _run_here
+
+
+def _run_here(cells: Sequence[Cell], dataset_dir: Path, runs_dir: Path) -> Iterator[Outcome]:
+    for cell in cells:
+        try:
+            outcome: Outcome = cell, run_cell(cell, dataset_dir, runs_dir)
+        except Exception as error:  # the other cells go on
+            outcome = cell, error
+        yield outcome
+
+
+def _missing(cells: Iterable[Cell]) -> tuple[list[Cell], dict[str, str]]:
+    """Return the cells that have no result file, and what is wrong with the files of others."""
+    missing: list[Cell] = []
+    failures: dict[str, str] = {}
+    for cell in cells:
+        try:
+            if read_result(result_path(cell), cell) is None:
+                missing.append(cell)
+        except (ResultError, OSError) as error:
+            failures[cell.name] = _describe(error)
+    return missing, failures
+
+
+def _describe(error: Exception) -> str:
+    cause = root_cause(error)
+    return f"{type(cause).__name__}: {cause}"
+
+
 def _several(values: Any) -> tuple[Any, ...]:
     """Make a tuple of what the command line gives for one value or several, "GD,GD+LR" among them."""
     if isinstance(values, str):
-        return tuple(values.split(","))
-    return tuple(values) if isinstance(values, Sequence) else (values,)
+        values = [value.strip() for value in values.split(",")]
+    return tuple(dict.fromkeys(values)) if isinstance(values, Sequence) else (values,)
 
 
 def _only(cells: Sequence[Cell], name: str, wanted: tuple[Any, ...], value_of: Any) -> Sequence[Cell]:
@@ -129,22 +191,23 @@ def _only(cells: Sequence[Cell], name: str, wanted: tuple[Any, ...], value_of: A
 
 
 def _show(cells: Sequence[Cell], runs: Path) -> None:
-    rates = seconds_per_step(runs)
+    rates = seconds_per_image(runs)
     seen: set[Path] = set()
     total, known = 0.0, True
     for cell in cells:
-        try:
-            state = "done" if read_result(result_path(cell), cell) else "missing"
-        except ResultError as error:
-            state = f"unusable: {error}"
         cost = ""
-        if state == "missing":
-            stages = [stage for stage in stages_of(cell, runs) if stage.folder not in seen]
-            seen.update(stage.folder for stage in stages)  # a pre-training is paid for once
-            minutes = estimated_minutes(stages, rates)
-            cost = "cost not known yet" if minutes is None else f"about {minutes:.0f} min"
-            total, known = total + (minutes or 0.0), known and minutes is not None
-            state = "running" if is_running(cell, runs) else state
+        try:
+            state = "done"
+            if read_result(result_path(cell), cell) is None:
+                stages = stages_of(cell, runs)
+                state = "running" if is_running(stages) else "missing"
+                unpaid = [stage for stage in stages if stage.folder not in seen]  # a pre-training is paid for once
+                minutes = estimated_minutes(unpaid, rates)
+                seen.update(stage.folder for stage in stages)
+                cost = "cost not known yet" if minutes is None else f"about {minutes:.0f} min"
+                total, known = total + (minutes or 0.0), known and minutes is not None
+        except (ResultError, OSError) as error:
+            state, cost = "unusable", str(error)
         print(f"{state:8s} {cell.schedule.name} {cell.name}  {cost}".rstrip())
     if total:
         print(f"{'About' if known else 'At least'} {total:.0f} minutes to go.")

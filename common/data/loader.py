@@ -93,3 +93,35 @@ class BatchLoader:
     def _make(self, drawn: _Drawn) -> tuple[Tensor, Any]:
         images, labels = self.slices.to_device(drawn.images, drawn.labels)
         return self.views(images, drawn.layout if labels is None else labels, drawn.generator)
+
+
+class PairLoader:
+    """Yield the batches of two loaders together, without end: ((inputs, inputs), (targets, targets)).
+
+    Args:
+        first: makes the first batch of each step.
+        second: makes the second one; give it another seed, or both draw from the same random numbers.
+
+    Attributes:
+        first_step: step of the run that iteration begins with, of both.
+
+    Raises:
+        ValueError: if the two have epochs of different lengths.
+    """
+
+    def __init__(self, first: BatchLoader, second: BatchLoader) -> None:
+        if len(first) != len(second):
+            raise ValueError(
+                f"second must have as many steps_per_epoch as first, {len(first)}, got {len(second)}: make them equal."
+            )
+        self.first = first
+        self.second = second
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __iter__(self) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Any, Any]]]:
+        self.first.first_step = self.second.first_step = self.first_step
+        for (inputs, targets), (other_inputs, other_targets) in zip(self.first, self.second, strict=True):
+            yield (inputs, other_inputs), (targets, other_targets)

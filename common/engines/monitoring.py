@@ -108,7 +108,8 @@ class StopOnNaN:
 class BatchPictures:
     """Write pictures of a batch to TensorBoard: of its images and labels, or of the views of its slices side by side.
 
-    Of several processes only the first writes, and what it shows is its share of the batch.
+    Of a pair of batches (see `PairLoader`) both are shown; the names of their pictures end in _1 and _2. Of several
+    processes only the first writes, and what it shows is its share of the batch.
 
     Args:
         log_dir: TensorBoard's folder.
@@ -133,16 +134,27 @@ class BatchPictures:
             return
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir)
-        images, targets = engine.state.batch
-        tiles = {"batch/images": images}
+        inputs, targets = engine.state.batch
+        if isinstance(inputs, Tensor):
+            tiles = self._select(inputs, targets)
+        else:
+            tiles = {
+                f"{name}_{number}": values
+                for number, batch in enumerate(zip(inputs, targets, strict=True), start=1)
+                for name, values in self._select(*batch).items()
+            }
+        for name, values in tiles.items():
+            self._writer.add_image(f"batch/{name}", self._tile(values), engine.state.iteration, dataformats="HW")
+        self._writer.flush()
+
+    def _select(self, images: Tensor, targets: Any) -> dict[str, Tensor]:
+        """Name what is shown of one batch, each (N, 1, H, W)."""
         if isinstance(targets, BatchLayout):
             order = targets.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
-            tiles["batch/images"] = images[order.to(images.device)]
-        elif isinstance(targets, Tensor):
-            tiles["batch/labels"] = targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)
-        for tag, values in tiles.items():
-            self._writer.add_image(tag, self._tile(values), engine.state.iteration, dataformats="HW")
-        self._writer.flush()
+            return {"images": images[order.to(images.device)]}
+        if isinstance(targets, Tensor):
+            return {"images": images, "labels": targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)}
+        return {"images": images}
 
     def _tile(self, images: Tensor) -> Tensor:
         images = images[: self.num_images].detach().float().cpu().clamp(0, 1)

@@ -51,9 +51,10 @@ class AutocastInferer(Inferer):
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.precision = precision
 
-    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the inferer's output for `inputs` as float32."""
-        dtype = resolve_precision(self.precision, inputs.device)
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the inferer's output for `inputs` as float32; both are a tensor or a tuple of tensors."""
+        device = (inputs if isinstance(inputs, Tensor) else inputs[0]).device
+        dtype = resolve_precision(self.precision, device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs = self.inferer(inputs, network, *args, **kwargs)
-        return outputs.float()
+        return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)

@@ -1,4 +1,4 @@
-"""The Ignite trainer of all three stages; they differ in batches, network and loss only."""
+"""The Ignite trainer of all stages; they differ in batches, network and loss only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from ..data.loader import BatchLoader
+from ..data.loader import BatchLoader, PairLoader
 
 
-def keep_batch(batch: tuple[Tensor, Any], *_: Any, **__: Any) -> tuple[Tensor, Any]:
-    """Pass a batch on: `BatchLoader` has made it on the device already."""
+def keep_batch(batch: tuple[Any, Any], *_: Any, **__: Any) -> tuple[Any, Any]:
+    """Pass a batch on: its loader has made it on the device already."""
     return batch
 
 
@@ -80,10 +80,10 @@ class StageTrainer(SupervisedTrainer):
         self,
         device: torch.device | str,
         max_epochs: int,
-        train_data_loader: BatchLoader,
+        train_data_loader: BatchLoader | PairLoader,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss_function: Callable[[Tensor, Any], Tensor],
+        loss_function: Callable[[Any, Any], Tensor],
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:

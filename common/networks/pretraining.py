@@ -1,14 +1,30 @@
-"""The networks that the two pre-training stages train: a U-Net, used in part, and a projection head."""
+"""The networks that are pre-trained: a U-Net, used in part, and one or both of the projection heads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .heads import EMBEDDING_SIZE, GlobalHead, LocalHead
 from .unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS, UNet2d, check_image_size
+
+
+def _make_global_head(image_size: Sequence[int], hidden_features: int, norm: bool) -> GlobalHead:
+    height, width = check_image_size(image_size)
+    return GlobalHead(ENCODER_CHANNELS[-1] * height * width // 32**2, hidden_features, EMBEDDING_SIZE, norm)
+
+
+def _make_local_head(num_blocks: int, region_size: int, region_vector: str) -> LocalHead:
+    if not 1 <= num_blocks <= NUM_DECODER_BLOCKS:
+        raise ValueError(f"num_blocks must be 1 to {NUM_DECODER_BLOCKS}, got {num_blocks!r}.")
+    return LocalHead(ENCODER_CHANNELS[-1 - num_blocks], region_size, region_vector)
+
+
+def _prefixes(num_blocks: int) -> list[str]:
+    """Name the encoder and the first decoder blocks as they begin in the U-Net's state dict."""
+    return ["encoder.", *(f"decoder.blocks.{index}." for index in range(num_blocks))]
 
 
 class GlobalPretrainingNet(nn.Module):
@@ -28,11 +44,8 @@ class GlobalPretrainingNet(nn.Module):
         self, unet: UNet2d, image_size: Sequence[int], hidden_features: int = 3200, head_norm: bool = True
     ) -> None:
         super().__init__()
-        height, width = check_image_size(image_size)
         self.unet = unet
-        self.global_head = GlobalHead(
-            ENCODER_CHANNELS[-1] * height * width // 32**2, hidden_features, EMBEDDING_SIZE, head_norm
-        )
+        self.global_head = _make_global_head(image_size, hidden_features, head_norm)
         unet.decoder.requires_grad_(False)
         unet.head.requires_grad_(False)
 
@@ -42,7 +55,7 @@ class GlobalPretrainingNet(nn.Module):
 
     def pretrained_prefixes(self) -> list[str]:
         """Name the parts of the U-Net that this stage has trained."""
-        return ["encoder."]
+        return _prefixes(0)
 
 
 class LocalPretrainingNet(nn.Module):
@@ -69,20 +82,14 @@ class LocalPretrainingNet(nn.Module):
         encoder_batch_norm: str = "train",
     ) -> None:
         super().__init__()
-        if not 1 <= num_blocks <= NUM_DECODER_BLOCKS:
-            raise ValueError(f"num_blocks must be 1 to {NUM_DECODER_BLOCKS}, got {num_blocks!r}.")
         if encoder_batch_norm not in ("train", "eval"):
             raise ValueError(f"encoder_batch_norm must be 'train' or 'eval', got {encoder_batch_norm!r}.")
         self.unet = unet
         self.num_blocks = num_blocks
         self.encoder_batch_norm = encoder_batch_norm
-        self.local_head = LocalHead(ENCODER_CHANNELS[-1 - num_blocks], region_size, region_vector)
+        self.local_head = _make_local_head(num_blocks, region_size, region_vector)
         unet.requires_grad_(False)
-        for block in self._trained_blocks():
-            block.requires_grad_(True)
-
-    def _trained_blocks(self) -> Iterator[nn.Module]:
-        return iter(list(self.unet.decoder.blocks)[: self.num_blocks])
+        unet.decoder.blocks[:num_blocks].requires_grad_(True)
 
     def train(self, mode: bool = True) -> LocalPretrainingNet:
         """Switch the mode; with `encoder_batch_norm="eval"` the encoder stays in evaluation mode."""
@@ -99,4 +106,58 @@ class LocalPretrainingNet(nn.Module):
 
     def pretrained_prefixes(self) -> list[str]:
         """Name the parts of the U-Net that are pre-trained after this stage: the encoder and the first l blocks."""
-        return ["encoder.", *(f"decoder.blocks.{index}." for index in range(self.num_blocks))]
+        return _prefixes(self.num_blocks)
+
+
+class JointPretrainingNet(nn.Module):
+    """Encoder, the first l decoder blocks and both heads; trains all of them at once (supplement, joint training).
+
+    Args:
+        unet: the network that is fine-tuned later; its parameters keep their names below `unet.`.
+        image_size: (H, W) of the input of the global part, multiples of 32.
+        num_blocks: l, how many decoder blocks are trained: 1 to 5.
+        region_size: K, side of a local region: 1 or 3.
+        region_vector: "linear" or "mean", see `LocalHead`.
+        hidden_features: width of the global head's hidden layer.
+        head_norm: batch normalisation in the global head.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2d,
+        image_size: Sequence[int],
+        num_blocks: int = 3,
+        region_size: int = 3,
+        region_vector: str = "linear",
+        hidden_features: int = 3200,
+        head_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.num_blocks = num_blocks
+        self.global_head = _make_global_head(image_size, hidden_features, head_norm)
+        self.local_head = _make_local_head(num_blocks, region_size, region_vector)
+        unet.requires_grad_(False)
+        unet.encoder.requires_grad_(True)
+        unet.decoder.blocks[:num_blocks].requires_grad_(True)
+
+    def forward(self, images: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Pass two batches through the encoder, one after the other, so that each is normalised by itself.
+
+        Args:
+            images: (N, 1, H, W) for the global head and (M, 1, H', W') for the local one.
+
+        Returns:
+            Embeddings (N, D) and region vectors (M, P, E), not normalised.
+        """
+        global_images, local_images = images
+        embeddings = self.global_head(self.unet.encoder(global_images)[-1])
+        features = self.unet.decoder(self.unet.encoder(local_images), self.num_blocks)
+        return embeddings, self.local_head(features)
+
+    def pretrained_prefixes(self) -> list[str]:
+        """Name the parts of the U-Net that this stage has trained: the encoder and the first l blocks."""
+        return _prefixes(self.num_blocks)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..losses import BatchLayout
+from .mixup import Mixup
 from .spatial_views import RandomElastic, RandomSpatial
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
@@ -110,14 +111,15 @@ class ContrastiveViews:
 class FineTuningViews:
     """Augments a labelled batch for fine-tuning and turns its label maps into class probabilities.
 
-    First the spatial augmentation, then on top of it the elastic one, then the intensity augmentation. The defaults are
-    the paper's; with None for all three, the images come back as they are, with one-hot labels.
+    First the spatial augmentation, then on top of it the elastic one, then the intensity augmentation, last Mixup. The
+    defaults are the paper's; with None for all four, the images come back as they are, with one-hot labels.
 
     Args:
         num_classes: number of classes including the background.
         spatial: affine augmentation of images and label maps, or None.
         elastic: deformation of images and one-hot labels, or None.
         intensity: augmentation of the images alone, e.g. ``RandomFineTuningIntensity()``, or None.
+        mixup: mixes the images of the augmented batch and their soft labels, or None.
 
     Raises:
         ValueError: ``num_classes`` is less than 2.
@@ -129,6 +131,7 @@ class FineTuningViews:
         spatial: RandomSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
         elastic: RandomElastic | None = RandomElastic(),  # noqa: B008, it has no state
         intensity: Augmentation | None = None,
+        mixup: Mixup | None = None,
     ) -> None:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, background included, got {num_classes!r}")
@@ -136,6 +139,7 @@ class FineTuningViews:
         self.spatial = spatial
         self.elastic = elastic
         self.intensity = intensity
+        self.mixup = mixup
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return an augmented batch.
@@ -165,4 +169,6 @@ class FineTuningViews:
             images, probabilities = self.elastic(images, probabilities, generator)
         if self.intensity is not None:
             images = self.intensity(images, generator)
+        if self.mixup is not None:
+            images, probabilities = self.mixup(images, probabilities, generator)
         return images, probabilities

@@ -28,9 +28,11 @@ NUM_PRETRAIN = 4
 PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#4#iterations": [5, 5]}
 NETWORK = {"device": "cpu", "precision": "float32"}
 STEPS = {"steps": 2, "steps_per_epoch": 1, "batch_size": 16}
+GLOBAL = {"hidden_features": 16, "crop_size": 40, "crop_start": [3, 20]}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "pretrain_global": {**STEPS, "hidden_features": 16, "crop_size": 40, "crop_start": [3, 20]},
+    "pretrain_global": {**STEPS, **GLOBAL},
     "pretrain_local": STEPS,
+    "pretrain_joint": {**STEPS, **GLOBAL},
     "train": STEPS,
     "evaluate": {},
     "inference": {},

@@ -17,7 +17,7 @@ from common.networks import UNet2d
 
 from .conftest import CONFIGS, OPTIONS, undisturbed
 
-TRAINING = ("pretrain_global", "pretrain_local", "train")
+TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS}
 CONTENTS = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for name in OPTIONS}
 
@@ -136,6 +136,14 @@ def test_is_the_same_wherever_there_is_a_dataset(key):
         ("pretrain_global train#dataset", "pretrain_local train#dataset"),
         ("pretrain_global train#dataloader", "pretrain_local train#dataloader"),
         ("pretrain_global train#dataloader", "train train#dataloader"),
+        ("pretrain_global train#dataset", "pretrain_joint train#dataset"),
+        ("pretrain_global train#slices", "pretrain_joint train#slices"),
+        ("pretrain_global train#sampler", "pretrain_joint train#global#sampler"),
+        ("pretrain_global train#augmentation", "pretrain_joint train#global#augmentation"),
+        ("pretrain_global train#loss", "pretrain_joint train#global#loss"),
+        ("pretrain_global train#trainer", "pretrain_joint train#trainer"),
+        ("pretrain_global optimizer", "pretrain_joint optimizer"),
+        ("pretrain_local train#augmentation", "pretrain_joint train#local#augmentation"),
     ],
 )
 def test_repeated_parts_have_not_drifted_apart(ours, theirs):
@@ -147,6 +155,32 @@ def test_repeated_parts_have_not_drifted_apart(ours, theirs):
             part = part[key]
         parts.append(part)
     assert parts[0] == parts[1]
+
+
+def test_joint_training_has_every_option_of_the_two_stages():
+    """But for the frozen encoder's batch norm and weights; and a run goes on only if none of them has changed."""
+    stages, joint = [CONTENTS[name] for name in ("pretrain_global", "pretrain_local")], CONTENTS["pretrain_joint"]
+    known = {
+        name: value
+        for stage in reversed(stages)  # so that the global stage's strategy counts
+        for name, value in stage.items()
+        if not isinstance(value, dict) and name not in {"imports", "prepare", "output_dir"}
+    }
+    frozen = {"encoder_batch_norm", "pretrained_path"}
+    assert frozen < set(known)
+    assert {name: joint[name] for name in set(known) - frozen} == {k: v for k, v in known.items() if k not in frozen}
+    settings = [config["train"]["handlers"][-1]["settings"] for config in (*stages, joint)]
+    expected = {**settings[0], **settings[1], "local_strategy": "@local_strategy", "local_weight": "@local_weight"}
+    assert settings[2] == {k: v for k, v in expected.items() if k not in {"encoder_batch_norm", "pretrained_sha256"}}
+
+
+def test_local_part_of_joint_training_differs_from_the_local_stage_in_names_only():
+    stage, joint = CONTENTS["pretrain_local"]["train"], CONTENTS["pretrain_joint"]["train"]["local"]
+    renamed = json.loads(json.dumps(joint).replace("@local_strategy", "@strategy").replace("@train#local#", "@train#"))
+    assert renamed["dataloader"].pop("seed") == "$@seed + 1000" and renamed["dataloader"].pop("_desc_")
+    expected = {name: dict(stage[name]) if name == "dataloader" else stage[name] for name in renamed}
+    assert expected["dataloader"].pop("seed") == "@seed"
+    assert renamed == expected
 
 
 def test_unlabelled_volumes_are_selected_alike():
@@ -197,9 +231,11 @@ def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
                 "learning_rate": 1e-3,
             },
         ),
+        ("pretrain_joint", {"strategy": "GD", "local_strategy": "LR", "local_weight": 1.0, "num_blocks": 3}),
         (
             "train",
             {
+                "mixup_alpha": 0.0,
                 "batch_size": 40,
                 "steps": 10000,
                 "learning_rate": 1e-3,

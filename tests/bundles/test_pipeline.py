@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ STAGES = ("pretrain_global", "pretrain_local", "train")
 WEIGHTS = {
     "pretrain_global": "pretrained_encoder.pt",
     "pretrain_local": "pretrained_encoder_decoder.pt",
+    "pretrain_joint": "pretrained_encoder_decoder.pt",
     "train": "model.pt",
 }
 CLASSES = ("RV", "Myo", "LV")
@@ -76,7 +78,7 @@ def output(chain, name):
 @pytest.mark.parametrize(
     "files",
     [
-        ("models", [*WEIGHTS.values()]),
+        ("models", sorted(set(WEIGHTS.values()))),
         ("pretrain_global", ["resume.pt", "events.out.tfevents.*"]),
         ("pretrain_local", ["resume.pt", "events.out.tfevents.*"]),
         (
@@ -187,7 +189,7 @@ def test_a_finished_stage_is_left_alone(phantom, chain, capsys, config):
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize("config", ["pretrain_global", "train"])
+@pytest.mark.parametrize("config", ["pretrain_global", "pretrain_joint", "train"])
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(phantom, chain, tmp_path, config):
     """Two steps, and two more when the run is started again: the same as four at once."""
     settings = {"pretrained_dir": chain / "models"} if config == "train" else {}
@@ -198,6 +200,73 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(phantom, chain,
     assert set(once) == set(twice)
     for name, value in once.items():
         assert torch.equal(twice[name], value), name
+
+
+# --- joint training --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def joint(phantom, tmp_path_factory):
+    """Train encoder and decoder blocks at once."""
+    folder = tmp_path_factory.mktemp("joint")
+    phantom.run("pretrain_joint", folder)
+    return folder
+
+
+def test_joint_training_writes_both_files_of_weights(joint):
+    files = {path.name for path in (joint / "models").iterdir()}
+    assert files == {"pretrained_encoder.pt", "pretrained_encoder_decoder.pt"}
+    initial = fresh_network().state_dict()
+    encoder, both = (parameters(joint / "models" / name) for name in sorted(files))
+    assert set(encoder) == {name for name in initial if name in both and name.startswith("encoder.")}
+    assert all(torch.equal(both[name], value) for name, value in encoder.items())
+    parts = {name[:17] for name in both if name not in encoder}
+    assert parts == {f"decoder.blocks.{index}." for index in range(3)}
+    kernels = [name for name, value in both.items() if value.ndim == 4]
+    assert len(kernels) == 12 + 9 and not any(torch.equal(both[name], initial[name]) for name in kernels)
+    unused = read_checkpoint(joint / "pretrain_joint" / "resume.pt")["objects"]["network"]
+    for name in ("decoder.blocks.3.up.1.weight", "head.1.weight"):
+        assert torch.equal(unused[f"unet.{name}"], initial[name])
+
+
+@pytest.mark.parametrize("initialisation", ["encoder", "encoder_decoder"])
+def test_fine_tuning_starts_from_joint_training(phantom, joint, tmp_path, initialisation):
+    phantom.run(
+        "train",
+        tmp_path,
+        initialisation=initialisation,
+        pretrained_dir=joint / "models",
+        learning_rate=0.0,
+        steps=1,
+    )
+    model = parameters(tmp_path / "models" / "model.pt")
+    expected = parameters(joint / "models" / f"pretrained_{initialisation}.pt")
+    assert all(torch.equal(model[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"local_weight": 1000.0},
+        {"strategy": "GR", "local_strategy": "LD", "batch_size": 24, "num_blocks": 5, "region_size": 1},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_options_of_joint_training(phantom, joint, tmp_path, options):
+    phantom.run("pretrain_joint", tmp_path, steps=1, **options)
+    written = parameters(tmp_path / "models" / WEIGHTS["pretrain_joint"])
+    default = parameters(joint / "models" / WEIGHTS["pretrain_joint"])
+    assert set(default) <= set(written) and all(value.isfinite().all() for value in written.values())
+    for trained in ("encoder.levels.5.1.0.weight", "decoder.blocks.0.up.1.weight"):
+        assert not torch.equal(written[trained], default[trained])
+
+
+@pytest.mark.parametrize(("option", "value"), [("local_weight", 10.0), ("local_strategy", "LD")])
+def test_joint_training_refuses_to_go_on_with_other_options(phantom, joint, tmp_path, option, value):
+    shutil.copytree(joint, tmp_path / "joint")
+    with pytest.raises(RuntimeError) as caught:
+        phantom.run("pretrain_joint", tmp_path / "joint", **{"batch_size": 24, option: value})
+    assert f"{option} was" in str(root_cause(caught.value))
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -293,12 +362,26 @@ def test_augmentation_can_be_chosen(phantom, tmp_path):
         "default": {},
         "none": {"augment": False},
         "intensity": {"augment_intensity": True},
+        "mixup": {"mixup_alpha": 0.1},
     }
     kernels = []
     for name, option in options.items():
         phantom.run("train", tmp_path / name, initialisation="random", steps=1, **option)
         kernels.append(read_weights(tmp_path / name / "train" / "last.pt")["head.1.weight"])
-    assert not any(torch.equal(kernels[i], kernels[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(kernels, 2))
+
+
+def test_strength_of_mixup_must_be_positive(phantom, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        phantom.run("train", tmp_path, initialisation="random", mixup_alpha=-0.1)
+    assert "alpha must be a positive number, got -0.1" in str(root_cause(caught.value))
+
+
+def test_fine_tuning_refuses_to_go_on_with_another_mixup(phantom, chain, tmp_path):
+    shutil.copytree(chain, tmp_path / "chain")
+    with pytest.raises(RuntimeError) as caught:
+        phantom.run("train", tmp_path / "chain", mixup_alpha=0.1)
+    assert "mixup_alpha was 0.0, is 0.1" in str(root_cause(caught.value))
 
 
 @pytest.mark.parametrize(

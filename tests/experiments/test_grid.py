@@ -1,26 +1,57 @@
-"""Cells and schedules."""
+"""Cells, tables and schedules."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+import re
+from dataclasses import asdict, fields, replace
 
 import pytest
 
-from experiments.grid import PRETRAININGS, SCHEDULES, Cell, Schedule, acdc_cells
+from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining, Schedule, cells_of
 
-CELL = Cell("GD", 1, "c1", 0, SCHEDULES["full"])
-CHANGES = {"pretraining": "random", "num_labelled": 2, "combination": "c2", "seed": 1, "schedule": SCHEDULES["smoke"]}
+CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])
+CHANGES = {
+    "dataset": "prostate",
+    "pretraining": Pretraining(),
+    "num_labelled": 2,
+    "combination": "c2",
+    "seed": 1,
+    "schedule": SCHEDULES["smoke"],
+    "mixup_alpha": 0.1,
+}
+PRETRAINING_CHANGES = {
+    "global_strategy": "GR",
+    "local_strategy": "LD",
+    "num_blocks": 2,
+    "region_size": 1,
+    "batch_size": 250,
+    "num_partitions": 6,
+    "joint_weight": 10.0,
+}
+DRAWS = {1: ("c1", "c2"), 2: ("c1",), 8: ("c1",), "all": ("c1",)}
+COLUMNS = [(number, dataset) for number, table in TABLES.items() for dataset in table.rows]
 
 
-def test_every_field_is_covered_below():
-    assert set(CHANGES) == {field.name for field in fields(Cell)}
+@pytest.mark.parametrize(("type_", "changes"), [(Cell, CHANGES), (Pretraining, PRETRAINING_CHANGES)])
+def test_every_field_is_covered_below(type_, changes):
+    assert set(changes) == {field.name for field in fields(type_)}
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_key_changes_with_every_field(name):
     changed = replace(CELL, **{name: CHANGES[name]})
     assert changed.key != CELL.key
-    assert (changed.name != CELL.name) == (name != "schedule")  # schedules have folders of their own
+    assert changed.folder != CELL.folder
+    # Datasets and schedules have folders of their own.
+    assert (changed.name != CELL.name) == (name not in ("dataset", "schedule"))
+
+
+@pytest.mark.parametrize("name", PRETRAINING_CHANGES)
+def test_key_and_name_change_with_every_field_of_the_pretraining(name):
+    changed = replace(CELL, pretraining=replace(CELL.pretraining, **{name: PRETRAINING_CHANGES[name]}))
+    assert changed.key != CELL.key
+    assert changed.name != CELL.name
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Schedule)])
@@ -30,24 +61,92 @@ def test_key_changes_with_every_field_of_the_schedule(name):
     assert replace(CELL, schedule=changed).key != CELL.key
 
 
-def test_equal_cells_have_one_key():
-    same = Cell("GD", 1, "c1", 0, replace(SCHEDULES["full"]))
-    assert same.key == CELL.key and len(CELL.key) == 12
+def test_equal_cells_have_one_key_also_from_a_file():
+    again = Cell.from_dict(json.loads(json.dumps(asdict(CELL))))
+    assert again == CELL
+    assert again.key == CELL.key
+    assert re.fullmatch("[0-9a-f]{12}", CELL.key)
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "name", "initialisation"),
+    [
+        (Pretraining(), "random", "random"),
+        (Pretraining("GR"), "GR", "encoder"),
+        (Pretraining("GD", batch_size=250), "GD.N250", "encoder"),
+        (Pretraining("GD", num_partitions=6), "GD.S6", "encoder"),
+        (Pretraining("GD", "LR"), "GD+LR", "encoder_decoder"),
+        (Pretraining("GD", "LR", 2), "GD+LR.d2", "encoder_decoder"),
+        (Pretraining("GD", "LD", 1, 1), "GD+LD.d1.K1", "encoder_decoder"),
+        (Pretraining("GD", "LR", joint_weight=1000.0), "GD+LR.joint1000", "encoder_decoder"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_names_of_pretrainings(pretraining, name, initialisation):
+    assert (pretraining.name, pretraining.initialisation) == (name, initialisation)
+
+
+def test_name_of_a_cell():
+    assert replace(CELL, mixup_alpha=0.1, num_labelled="all").name == "GD+LR+Mixup_all_c1_seed0"
+
+
+@pytest.mark.parametrize(("table", "dataset"), COLUMNS, ids=str)
+def test_cells_of_a_table_are_distinct(table, dataset):
+    cells = cells_of(table, dataset, SCHEDULES["full"], DRAWS, (0, 1))
+    names = {cell.name.lower() for cell in cells}  # some file systems take a and A for the same
+    assert len(cells) == len(names) == len({cell.key for cell in cells}) > 0
+    assert all(re.fullmatch(r"[A-Za-z0-9+._]+", cell.name) for cell in cells)
+    assert {cell.dataset for cell in cells} == {dataset}
+
+
+def test_cells_that_tables_share_are_the_same():
+    by_key = {}
+    for table, dataset in COLUMNS:
+        for cell in cells_of(table, dataset, SCHEDULES["full"], DRAWS):
+            assert by_key.setdefault((dataset, cell.name), cell) == cell
+    gd = [cell for table in (2, 3, 6) for cell in cells_of(table, "acdc", SCHEDULES["full"], DRAWS) if cell.row == "GD"]
+    assert len({cell.key for cell in gd}) == len(gd) / 3 == 4
 
 
 def test_cells_come_draw_by_draw():
-    cells = acdc_cells(SCHEDULES["reduced"], ["c2", "c1"], num_labelled=2, seed=5)
-    assert [(cell.combination, cell.pretraining) for cell in cells] == [
-        ("c2", "random"),
-        ("c2", "GD"),
-        ("c2", "GD+LR"),
-        ("c1", "random"),
-        ("c1", "GD"),
-        ("c1", "GD+LR"),
+    cells = cells_of(2, "acdc", SCHEDULES["reduced"], {1: ("c2", "c1"), "all": ("c1",)}, (5,))
+    assert [(cell.combination, cell.row) for cell in cells] == [
+        (draw, row) for draw in ("c2", "c1") for row in ("GD", "GD.N250", "GD.N416")
     ]
-    assert {(cell.num_labelled, cell.seed, cell.schedule.name) for cell in cells} == {(2, 5, "reduced")}
-    assert len({cell.key for cell in cells}) == len({cell.name for cell in cells}) == 2 * len(PRETRAININGS)
-    assert cells[1].name == "GD_2_c2_seed5"
+    assert {(cell.num_labelled, cell.seed, cell.schedule.name) for cell in cells} == {(1, 5, "reduced")}
+
+
+def test_all_labels_are_for_the_benchmark_only():
+    cells = cells_of(6, "acdc", SCHEDULES["full"], {"all": ("c1",)})
+    assert [cell.name for cell in cells] == ["random_all_c1_seed0"]
+
+
+@pytest.mark.parametrize(("table", "dataset"), COLUMNS, ids=str)
+def test_numbers_of_the_paper_are_dice_of_cells_that_there_are(table, dataset):
+    for row in TABLES[table].rows[dataset]:
+        assert set(row.paper) <= set(row.num_labelled), row
+        assert all(0.4 < value < 0.95 for value in row.paper.values()), row
+
+
+def test_table_6_has_every_strategy():
+    rows = {row.pretraining.name for row in TABLES[6].rows["acdc"]}
+    decoders = {"d2": ".d2", "d3": "", "d4": ".d4"}
+    expected = {f"{g}+{local}{suffix}" for g in ("GR", "GD") for local in ("LR", "LD") for suffix in decoders.values()}
+    assert rows == {"random", "GR", "GD", *expected}
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "message"),
+    [
+        (1, "acdc", "table must be one of 2, 3, 4, 5, 6, 7, got 1"),
+        ("6", "acdc", "table must be one of .* got '6'"),
+        (5, "acdc", "dataset must be one of prostate, mmwhs for table 5, got 'acdc'"),
+        (6, "ACDC", "dataset must be one of acdc, prostate, mmwhs for table 6, got 'ACDC'"),
+    ],
+)
+def test_unknown_tables_and_datasets(table, dataset, message):
+    with pytest.raises(ValueError, match=message):
+        cells_of(table, dataset, SCHEDULES["full"], DRAWS)
 
 
 def test_schedules():
@@ -57,11 +156,3 @@ def test_schedules():
         assert all(value % schedule.steps_per_epoch == 0 for value in steps), schedule
     full = SCHEDULES["full"]
     assert {full.global_steps, full.local_steps, full.fine_tuning_steps} == {10_000}
-
-
-def test_runs_are_kept_apart_by_what_determines_them():
-    cell = Cell("GD", 1, "c1", 0, SCHEDULES["reduced"])
-    longer = replace(cell, schedule=replace(cell.schedule, global_steps=cell.schedule.global_steps + 1))
-    tuned = replace(cell, schedule=replace(cell.schedule, fine_tuning_steps=cell.schedule.fine_tuning_steps + 1))
-    assert len({cell.folder, longer.folder, tuned.folder}) == 3
-    assert cell.pretraining_folder == tuned.pretraining_folder != longer.pretraining_folder

@@ -1,11 +1,20 @@
+"""What the probe measures, on made-up maps, and where its slices and networks come from."""
+
 from __future__ import annotations
+
+import json
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+import experiments.probe as module
+from common.checkpoints import content_hash, save_atomically
 from common.data.slices import Slices
-from experiments.probe import _anatomy_over_place, _probe_dice, _region_match
+from common.networks import UNet2d
+from experiments.phantom import write_acdc_phantom, write_phantom_splits
+from experiments.probe import _anatomy_over_place, _probe_dice, _region_match, load_network, load_slices, probe
 
 
 def coordinates(count, side):
@@ -56,3 +65,63 @@ def test_probe_dice_is_one_where_classes_are_linear_in_the_maps():
     assert _probe_dice(maps, targets, maps, targets, ridge=1e-6) == 1
     noise = torch.randn(2, 4, 6, 6, generator=generator)
     assert _probe_dice(noise, targets, torch.randn(2, 4, 6, 6, generator=generator), targets) < 0.5
+
+
+def noise_slices(num_volumes, depth, side):
+    images = torch.rand(num_volumes * depth, 1, side, side, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(4, (num_volumes * depth, side, side), generator=torch.Generator().manual_seed(1))
+    return Slices(images, labels.to(torch.uint8), torch.arange(num_volumes + 1) * depth)
+
+
+@pytest.fixture
+def weights_dir(tmp_path):
+    torch.manual_seed(5)
+    held = {k: v for k, v in UNet2d(4).state_dict().items() if not k.startswith(("head.", "decoder.blocks.4."))}
+    save_atomically(held, tmp_path / "pretrained_encoder_decoder.pt")
+    return tmp_path
+
+
+def test_slices_are_those_of_the_split(tmp_path, monkeypatch):
+    ids = write_acdc_phantom(tmp_path / "phantom", 3, (48, 64))
+    write_phantom_splits(tmp_path / "splits.json", ids, 1, (1,))
+    small = {"image_size": [32, 32], "spacing_mm": 4.0, "preprocessing#transforms#4#iterations": [2, 2]}
+    read = partial(module.load_config, split_path=str(tmp_path / "splits.json"), **small)
+    monkeypatch.setattr(module, "load_config", read)
+    test, unlabelled = load_slices(str(tmp_path / "phantom"), ("test", "pretrain"), str(tmp_path / "cache"))
+    assert (test.ids, unlabelled.ids) == ([ids[2]], [ids[0]])
+    assert test.images.shape[1:] == (1, 32, 32) and test.labels.shape == (len(test), 32, 32)
+    assert len(list((tmp_path / "cache").glob("*.pt"))) == 2
+
+
+def test_networks_take_the_parts_and_fresh_statistics(weights_dir):
+    path, unlabelled = weights_dir / "pretrained_encoder_decoder.pt", noise_slices(1, 8, 32)
+    held = torch.load(path)
+    random, first, second = (
+        load_network(weights, unlabelled, parts)
+        for weights, parts in ((None, ()), (path, ("encoder.",)), (path, ("encoder.",)))
+    )
+    assert not first.training
+    for name, value in first.named_parameters():
+        other = held[name] if name.startswith("encoder.") else dict(random.named_parameters())[name]
+        assert torch.equal(value, other), name
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    mean = first.encoder.levels[0][0][1].running_mean
+    assert not torch.equal(mean, torch.zeros_like(mean))
+
+
+def test_numbers_and_weights_are_written(tmp_path, weights_dir, monkeypatch):
+    given = {"labelled": noise_slices(1, 4, 192), "test": noise_slices(2, 4, 192), "pretrain": noise_slices(1, 2, 192)}
+    monkeypatch.setattr(
+        module, "load_slices", lambda dataset_dir, subsets, cache_dir: [given[name] for name in subsets]
+    )
+    probe("data", str(weights_dir), str(tmp_path / "probe.json"))
+    content = json.loads((tmp_path / "probe.json").read_text())
+    path = weights_dir / "pretrained_encoder_decoder.pt"
+    assert content["weights_sha256"] == {path.name: content_hash(path)}
+    assert [row.pop("start") for row in content["starts"]] == [
+        "random",
+        "encoder, random decoder",
+        "encoder and decoder",
+    ]
+    assert all(0 <= value <= 1 for row in content["starts"] for value in row.values())
+    assert len({tuple(row.values()) for row in content["starts"]}) == 3

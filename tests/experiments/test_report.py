@@ -8,197 +8,406 @@ import shutil
 import statistics
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from experiments.grid import PRETRAININGS, SCHEDULES, Cell, Schedule
-from experiments.report import PAPER, RESULTS, report
+import experiments.report as module
+from experiments.cells import EVALUATIONS
+from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining
+from experiments.report import RESULTS, report
 
-EVALUATIONS = ("selected, recomputed", "last, running average")
+STARTS = {
+    "random": Pretraining(),
+    "GR": Pretraining("GR"),
+    "GD": Pretraining("GD"),
+    "GD+LR": Pretraining("GD", "LR"),
+    "GD+LD.d2": Pretraining("GD", "LD", 2),
+}
+TABLE_6 = "Table 6: global and local strategies"
+TITLES = [
+    "Selected checkpoint, batch-norm statistics: recomputed",
+    "Selected checkpoint, batch-norm statistics: running average",
+    "Last checkpoint, batch-norm statistics: recomputed",
+    "Last checkpoint, batch-norm statistics: running average",
+]
 
 
-SELECTED = "Selected checkpoint, batch-norm statistics: recomputed, chosen by the Dice with recomputed statistics"
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """What the report wanted drawn, by file name; nothing is drawn."""
+    calls = {}
+
+    def draw(path, *arguments):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        calls[path.name] = arguments
+
+    monkeypatch.setattr(module, "draw_dice", draw)
+    monkeypatch.setattr(module, "draw_training_curves", draw)
+    return calls
 
 
-def make_result(start, draw, rv, schedule="reduced", device="cpu", commit="abc", cell=None, names=("RV", "Myo", "LV")):
-    cell = cell or Cell(start, 1, draw, 0, SCHEDULES[schedule])
+def make_cell(start="GD", number=1, draw="c1", seed=0, schedule="reduced", dataset="acdc"):
+    return Cell(dataset, STARTS[start], number, draw, seed, SCHEDULES[schedule])
+
+
+def make_result(cell, rv, names=("RV", "Myo", "LV"), **extra):
     evaluations = {}
     for k, name in enumerate(EVALUATIONS):
         scores = {structure: rv + 0.1 * i + 0.01 * k for i, structure in enumerate(names)}
         mean = {**scores, "mean": statistics.mean(scores.values())}
         evaluations[name] = {"mean_dice": mean, "volumes": [{"id": "a", **mean}, {"id": "b", **mean}]}
-    return {"key": cell.key, "cell": asdict(cell), "commit": commit, "device": device, "evaluations": evaluations}
+    parts = {"key": cell.key, "cell": asdict(cell), "commit": "abc", "device": "cpu", "evaluations": evaluations}
+    return {**parts, **extra}
 
 
-def make_report(folder, results):
-    for result in results:
-        cell = Cell(**{**result["cell"], "schedule": Schedule(**result["cell"]["schedule"])})
-        path = folder / "acdc" / cell.schedule.name / f"{cell.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
+def write(folder, cell, *args, **extra):
+    path = folder / cell.dataset / cell.schedule.name / f"{cell.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(make_result(cell, *args, **extra)))
+    return path
+
+
+def make_report(folder, runs=()):
+    for cell, rv in runs:
+        write(folder, cell, rv)
     report(str(folder))
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
+def sections(text, mark="##"):
+    """Split a text at its headings of one level."""
+    parts = re.split(f"^{mark} (.*)$", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 def tables(text):
-    """Return {section: {heading: {start: row}}}, a row being {column: entry}."""
-    sections = {}
-    for section in text.split("\n## ")[1:]:
-        parts = section.split("\n### ")
-        for part in parts[1:]:
-            lines = [
-                [entry.strip() for entry in line.strip("|").split("|")]
-                for line in part.splitlines()
-                if line.startswith("|")
-            ]
-            header, rule, *rows = lines
-            assert {len(line) for line in lines} == {len(header)} and set(rule) == {"---"}
-            table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
-            sections.setdefault(parts[0].splitlines()[0], {})[part.splitlines()[0]] = table
-    return sections
+    """Return the tables of a text: lists of rows, each {column: entry}."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        header, rule, *rows = [[entry.strip() for entry in line.strip("|").split("|")] for line in block.splitlines()]
+        assert {len(row) for row in rows} <= {len(header)} == {len(rule)} and set(rule) == {"---"}
+        found.append([dict(zip(header, row, strict=True)) for row in rows])
+    return found
 
 
-def test_means_and_spreads_are_computed(tmp_path):
+def evaluations(text, heading=TABLE_6):
+    """Return what the report has below a table's heading, by evaluation."""
+    (section,) = sections(text).values()
+    block = sections(section, "###")[heading]
+    main, *others = re.split("<details><summary>(.*)</summary>", block)
+    return {TITLES[0]: main, **dict(zip(others[::2], others[1::2], strict=True))}
+
+
+def main_rows(text, heading=TABLE_6, number="1"):
+    return {row["start"]: row for row in tables(evaluations(text, heading)[TITLES[0]])[0] if row["labelled"] == number}
+
+
+def test_means_spreads_and_differences_are_computed(tmp_path):
     values = {"c1": 0.5, "c2": 0.6, "c3": 0.65}
-    text = make_report(tmp_path, [make_result("GD", draw, rv) for draw, rv in values.items()])
-    ((title, headings),) = tables(text).items()
-    assert title == 'ACDC, one labelled volume, schedule "reduced"'
-    assert list(headings) == [
-        SELECTED,
-        "Last checkpoint, batch-norm statistics: running average",
-    ]
-    for k, table in enumerate(headings.values()):
-        per_draw = [rv + 0.1 + 0.01 * k for rv in values.values()]  # RV, Myo and LV are 0.1 apart
-        row = table["GD"]
-        assert [float(row[draw]) for draw in values] == pytest.approx(per_draw, abs=5e-4)
-        mean, spread = (float(number) for number in row["mean ± sd"].split(" ± "))
-        assert (mean, spread) == pytest.approx((statistics.mean(per_draw), statistics.stdev(per_draw)), abs=5e-4)
+    text = make_report(tmp_path, [(make_cell(draw=draw), rv) for draw, rv in values.items()])
+    blocks = evaluations(text)
+    assert list(blocks) == TITLES
+    for k, block in enumerate(blocks.values()):
+        (row,) = [row for row in tables(block)[0] if row["start"] == "GD"]
+        dice = [rv + 0.1 + 0.01 * k for rv in values.values()]  # RV, Myo and LV are 0.1 apart
+        mean, spread = (float(number) for number in row["Dice"].split(" ± "))
+        assert (mean, spread) == pytest.approx((statistics.mean(dice), statistics.stdev(dice)), abs=5e-4)
         for i, name in enumerate(("RV", "Myo", "LV")):
-            assert float(row[name]) == pytest.approx(statistics.mean(per_draw) - 0.1 + 0.1 * i, abs=5e-4)
-        columns = list(row)
-        assert (columns[0], columns[-1]) == ("start", "paper")
-        assert row["paper"] == PAPER[1]["GD"]
+            assert float(row[name]) == pytest.approx(statistics.mean(dice) - 0.1 + 0.1 * i, abs=5e-4)
+        assert (row["labelled"], row["runs"], row["paper"]) == ("1", "3 (3 draws)", ".691")
+        assert float(row["ours − paper"]) == pytest.approx(statistics.mean(dice) - 0.691, abs=5e-4)
 
 
-def test_missing_draws_are_dashed_and_missing_starts_left_out(tmp_path):
-    results = [make_result("random", "c1", 0.2), make_result("random", "c2", 0.3), make_result("GD+LR", "c2", 0.4)]
-    table = next(iter(tables(make_report(tmp_path, results)).values()))[SELECTED]
-    assert list(table) == ["random", "GD+LR", "GD+LR − random"]
-    assert table["GD+LR"]["c1"] == "–" and table["GD+LR"]["c2"] == ".500"
-    assert table["GD+LR"]["mean ± sd"] == ".500 (1 draw)"
-    assert table["random"]["c1"] == ".300" and "±" in table["random"]["mean ± sd"]
+def test_seeds_are_pooled_and_one_run_has_no_spread(tmp_path):
+    runs = [(make_cell("GD", draw=draw, seed=seed), 0.5) for draw in ("c1", "c2") for seed in (0, 1)]
+    rows = main_rows(make_report(tmp_path, [*runs, (make_cell("random"), 0.2)]))
+    assert (rows["GD"]["runs"], rows["GD"]["Dice"]) == ("4 (2 draws)", ".600 ± .000")
+    assert (rows["random"]["runs"], rows["random"]["Dice"], rows["random"]["paper"]) == ("1 (1 draw)", ".300", "–")
 
 
-def test_gains_over_random_are_paired_by_draw(tmp_path):
-    random = {"c1": 0.2, "c2": 0.5}
-    pretrained = {"c1": 0.3, "c2": 0.4, "c3": 0.9}
-    results = [make_result("random", draw, rv) for draw, rv in random.items()]
-    results += [make_result("GD", draw, rv) for draw, rv in pretrained.items()]
-    table = next(iter(next(iter(tables(make_report(tmp_path, results)).values())).values()))
-    row = table["GD − random"]
-    assert (row["c1"], row["c2"], row["c3"]) == ("+0.100", "-0.100", "–")
-    mean, spread = row["mean ± sd"].split(" ± ")
-    assert float(mean) == pytest.approx(0.0, abs=5e-4) and float(spread) == pytest.approx(0.1414, abs=5e-4)
+def test_rows_are_those_of_the_table_in_its_order(tmp_path):
+    """Without a run a row shows the paper's number; it is left out if there is none."""
+    text = make_report(tmp_path, [(make_cell(start), 0.5) for start in ("GD+LR", "random", "GD+LD.d2")])
+    rows = main_rows(text)
+    assert list(rows) == ["random", "GR", "GD", "GD+LR", "GD+LD.d2", "GD+LD", "GD+LD.d4"]
+    assert rows["GR"] == {
+        **{"labelled": "1", "start": "GR", "runs": "0", "Dice": "–", "RV": "–", "Myo": "–", "LV": "–"},
+        **{"paper": ".631", "ours − paper": "–"},
+    }
 
 
-def test_pictures_of_the_median_volume_are_copied_and_shown(tmp_path):
-    result = make_result("GD", "c1", 0.5)
-    evaluation = next(iter(result["evaluations"].values()))
-    evaluation["volumes"] = [{"id": name, "mean": mean} for name, mean in (("a", 0.1), ("b", 0.9), ("c", 0.5))]
-    make_report(tmp_path / "results", [result])
-    cell = result["cell"]
-    run = Cell(**{**cell, "schedule": Schedule(**cell["schedule"])}).folder
-    picture = tmp_path / "runs" / cell["schedule"]["name"] / run / "test_model" / "pictures" / "c.png"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(b"picture of the median")
-    report(str(tmp_path / "results"), str(tmp_path / "runs"))
-    text = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
-    (link,) = [line.split("(")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
-    assert (tmp_path / "results" / link).read_bytes() == b"picture of the median"
+def test_a_table_is_there_if_one_of_its_rows_has_a_result(tmp_path):
+    def headings(start):
+        text = make_report(tmp_path / start, [(make_cell(start), 0.5)])
+        return [name for name in sections(next(iter(sections(text).values())), "###") if name.startswith("Table")]
+
+    assert headings("GR") == [TABLE_6]
+    assert headings("GD") == [f"Table {number}: {TABLES[number].title}" for number in (2, 3, 6)]
+    assert headings("GD+LD.d2") == [f"Table {number}: {TABLES[number].title}" for number in (4, 6)]
+
+
+def test_numbers_of_labelled_volumes_are_in_order(tmp_path):
+    runs = [(make_cell("random", "all"), 0.8), (make_cell("random", 8), 0.4), (make_cell("random", 2), 0.3)]
+    (table,) = tables(evaluations(make_report(tmp_path, runs))[TITLES[0]])
+    random = [(row["labelled"], row["Dice"], row["paper"]) for row in table if row["start"] == "random"]
+    assert random == [("2", ".400", "–"), ("8", ".500", "–"), ("all", ".900", ".912")]
+
+
+def test_gains_over_random_are_paired_by_draw_and_seed(tmp_path):
+    random = {("c1", 0): 0.2, ("c1", 1): 0.3, ("c2", 0): 0.5}
+    pretrained = {("c1", 0): 0.3, ("c1", 1): 0.6, ("c2", 0): 0.4, ("c3", 0): 0.9}
+    runs = [(make_cell("random", draw=draw, seed=seed), rv) for (draw, seed), rv in random.items()]
+    runs += [(make_cell("GD", draw=draw, seed=seed), rv) for (draw, seed), rv in pretrained.items()]
+    text = make_report(tmp_path, runs)
+    gains = [0.1, 0.3, -0.1]
+    for heading in (TABLE_6, f"Table 2: {TABLES[2].title}"):
+        for block in evaluations(text, heading).values():
+            ((row,),) = tables(block)[1:]
+            assert (row["labelled"], row["gain"], row["pairs"]) == ("1", "GD − random", "3")
+            mean, error = (float(number) for number in row["mean ± standard error"].split(" ± "))
+            assert (mean, error) == pytest.approx((0.1, statistics.stdev(gains) / 3**0.5), abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("dice", "verdict", "details"),
+    [
+        (
+            {"random": (0.1, 0.2), "GR": (0.2, 0.31), "GD": (0.3, 0.41), "GD+LR": (0.4, 0.5)},
+            "yes",
+            ["random < GR (yes, +0.105 ± .005, pairs: 2)", "GD < GD+LR (yes, +0.095 ± .005, pairs: 2)"],
+        ),
+        (
+            {"random": (0.1, 0.2), "GR": (0.2, 0.31), "GD": (0.3, 0.2), "GD+LR": (0.4, 0.5)},
+            "no",
+            ["GR < GD (no, -0.005 ± .105, pairs: 2)", "GD < GD+LR (yes, +0.200 ± .100, pairs: 2)"],
+        ),
+        ({"random": (0.1, 0.2), "GD+LR": (0.4, 0.6)}, "not known", ["random < GD+LR (yes", "not run: GR, GD."]),
+        ({"random": (0.5, 0.5), "GD+LR": (0.4, 0.6)}, "no", ["random < GD+LR (no, +0.000 ± .100", "not run: GR, GD."]),
+        (
+            {"random": (0.1,), "GR": (0.2,), "GD": (0.3,), "GD+LR": (0.4,)},
+            "not known",
+            ["GR < GD (too few pairs, +0.100, pairs: 1)"],
+        ),
+    ],
+    ids=["holds", "does not", "rows missing", "no and missing", "one pair"],
+)
+def test_whether_the_order_holds_by_more_than_the_standard_error(tmp_path, dice, verdict, details):
+    runs = [(make_cell(start, draw=f"c{i}"), rv) for start, values in dice.items() for i, rv in enumerate(values, 1)]
+    text = make_report(tmp_path, [*runs, (make_cell("random", "all"), 0.9)])
+    for block in evaluations(text).values():
+        (line,) = [line for line in block.splitlines() if line.startswith("- ")]
+        assert line.startswith(f"- 1 labelled: **{verdict}**; ") and all(detail in line for detail in details), line
+    assert text.count("Does random < GR < GD < GD+LR hold") == len(TITLES)  # of no other table
 
 
 def test_structures_are_those_of_the_results(tmp_path):
-    text = make_report(tmp_path, [make_result("GD", "c1", 0.5, names=("prostate",))])
-    row = next(iter(next(iter(tables(text).values())).values()))["GD"]
-    assert list(row) == ["start", "c1", "mean ± sd", "prostate", "paper"] and "Myo" not in text
+    write(tmp_path, make_cell(), 0.5, names=("prostate",))
+    row = main_rows(make_report(tmp_path))["GD"]
+    assert list(row) == ["labelled", "start", "runs", "Dice", "prostate", "paper", "ours − paper"]
+
+
+def test_a_structure_in_no_volume_is_dashed(tmp_path):
+    path = write(tmp_path, make_cell(), 0.5)
+    result = json.loads(path.read_text())
+    for evaluation in result["evaluations"].values():
+        evaluation["mean_dice"]["RV"] = None
+    path.write_text(json.dumps(result))
+    assert main_rows(make_report(tmp_path))["GD"]["RV"] == "–"
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_shorter_schedule_says_so(tmp_path, schedule):
-    text = make_report(tmp_path, [make_result("GD", "c1", 0.5, schedule)])
+def test_a_shorter_schedule_says_so_at_every_table(tmp_path, schedule):
+    (section,) = sections(make_report(tmp_path, [(make_cell(schedule=schedule), 0.5)])).values()
     used = SCHEDULES[schedule]
-    assert (
+    steps = (
         f"{used.global_steps:,} global, {used.local_steps:,} local and {used.fine_tuning_steps:,} fine-tuning steps "
-        f"at batch {used.fine_tuning_batch_size} (the paper: 10,000 each at batch 40)" in text
+        f"at batch {used.fine_tuning_batch_size}"
     )
-    assert ("the numbers are not comparable" in text) == (schedule != "full")
+    found = [block for heading, block in sections(section, "###").items() if heading.startswith("Table")]
+    assert len(found) == 3
+    for block in found:
+        assert (f"The paper's schedule: {steps}." in block) == (schedule == "full")
+        assert (f"Not the paper's schedule: {steps}; the paper's: 10,000 global, " in block) == (schedule != "full")
 
 
-def test_every_schedule_has_its_section(tmp_path):
-    results = [make_result("GD", "c1", 0.5, schedule) for schedule in ("smoke", "full")]
-    assert list(tables(make_report(tmp_path, results))) == [
-        'ACDC, one labelled volume, schedule "full"',
-        'ACDC, one labelled volume, schedule "smoke"',
-    ]
+def test_every_dataset_and_schedule_has_its_section(tmp_path):
+    cells = [make_cell("GD", schedule=schedule) for schedule in ("smoke", "full")]
+    text = make_report(tmp_path, [(cell, 0.5) for cell in (*cells, make_cell("GD", dataset="prostate"))])
+    assert list(sections(text)) == ['ACDC, schedule "full"', 'ACDC, schedule "smoke"', 'PROSTATE, schedule "reduced"']
+    assert "| 1 | GD | 1 (1 draw) | .600 | .500 | .600 | .700 | .579 | +0.021 |" in text
 
 
 def test_origin_of_the_numbers_is_named(tmp_path):
-    results = [
-        make_result("GD", "c1", 0.5, device="cuda:0", commit="def"),
-        make_result("GD", "c2", 0.5, device="cpu", commit="abc-dirty"),
-    ]
-    text = make_report(tmp_path, results)
-    assert "Device: cpu, cuda:0. Commits: abc-dirty, def." in text and "Test volumes: 2." in text
+    write(tmp_path, make_cell(), 0.5, device="cuda:0", commit="def")
+    write(tmp_path, make_cell(draw="c2"), 0.5, commit="abc-dirty")
+    text = make_report(tmp_path)
+    assert "Runs: 2. Test volumes: 2. Devices: cpu, cuda:0. Commits: abc-dirty, def." in text
+    runs = tables(sections(next(iter(sections(text).values())), "###")["All runs"])[0]
+    assert [row["run"] for row in runs] == [f"[GD_1_{c}_seed0](acdc/reduced/GD_1_{c}_seed0.json)" for c in ("c1", "c2")]
+    assert runs[0] == {"run": runs[0]["run"], **dict(zip(EVALUATIONS, (".600", ".610", ".620", ".630"), strict=True))}
 
 
 def test_every_number_of_the_tables_follows_the_results(tmp_path):
     """All entries but the paper's change when every result does, so none is typed."""
-    text = {
-        shift: make_report(
+    texts = [
+        make_report(
             tmp_path / str(shift),
             [
-                make_result(start, draw, 0.1 + 0.11 * i + shift * (1 + j), names=("RV", "Myo", "LV"))
-                for i, start in enumerate(PRETRAININGS)
+                (make_cell(start, draw=draw), 0.1 + 0.11 * i + shift * (1 + j) ** (1 + i))
+                for i, start in enumerate(("random", "GR", "GD", "GD+LR"))
                 for j, draw in enumerate(("c1", "c2"))
             ],
         )
         for shift in (0.0, 0.05)
-    }
-    for heading, table in next(iter(tables(text[0.0]).values())).items():
-        other = next(iter(tables(text[0.05]).values()))[heading]
-        for start in PRETRAININGS:
-            same = {column for column, entry in table[start].items() if entry == other[start][column]}
-            assert same == {"start", "paper"}
-    assert re.sub(r"\|[^\n]*", "", text[0.0]) == re.sub(r"\|[^\n]*", "", text[0.05])
+    ]
+    fixed = {"labelled", "start", "runs", "gain", "pairs", "paper", "run"}
+    for first, second in zip(*(tables(text) for text in texts), strict=True):
+        for row, other in zip(first, second, strict=True):
+            if row.get("runs") != "0":
+                same = {column for column, entry in row.items() if entry == other[column] != "–"}
+                assert same <= fixed
+
+
+def test_other_runs_than_the_papers_have_a_table_of_their_own(tmp_path):
+    cells = [replace(make_cell("GD", draw=draw), mixup_alpha=0.2) for draw in ("c1", "c2")]
+    text = make_report(tmp_path, [*((cell, 0.5) for cell in cells), (make_cell("random", draw="c2"), 0.3)])
+    block = evaluations(text, "Beside the paper's tables")[TITLES[0]]
+    assert "Not the paper's schedule" in block
+    ((row,), (gain,)) = tables(block)
+    assert (row["start"], row["runs"], row["Dice"], row["paper"]) == ("GD+Mixup", "2 (2 draws)", ".600 ± .000", "–")
+    assert (gain["gain"], gain["mean ± standard error"]) == ("GD+Mixup − random", "+0.200")
+    assert main_rows(text)["GD"]["runs"] == "0"
+
+
+def wrong_lengths():
+    cell = make_cell("random")
+    return make_result(replace(cell, schedule=replace(cell.schedule, local_steps=7)), 0.5)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("schedule", replace(SCHEDULES["reduced"], local_steps=7)), ("seed", 1)],
-    ids=["schedule", "seed"],
+    ("content", "message"),
+    [
+        ('{"key": "ab', "is not a whole file of its kind"),
+        ("[]", "is not a whole file of its kind"),
+        (json.dumps({"cell": asdict(make_cell("random"))}), "is not a whole file of its kind.*evaluations"),
+        (
+            json.dumps(make_result(make_cell("random"), 0.5, evaluations={})),
+            "is not a whole file.*selected, recomputed",
+        ),
+        (json.dumps(make_result(make_cell("random"), 0.5, key="0")), "a cell with other settings .key 0, expected"),
+        (json.dumps(make_result(make_cell("GR"), 0.5)), "holds the cell GR_1_c1_seed0 of acdc, reduced: move it"),
+        (
+            json.dumps(wrong_lengths()),
+            "was made with 2,500 global, 7 local and 400 fine-tuning steps at batch 20, which are not those of the "
+            "schedule 'reduced'",
+        ),
+    ],
+    ids=["cut off", "not a result", "no numbers", "no evaluation", "other key", "other name", "other lengths"],
 )
-def test_unlike_results_share_no_table(tmp_path, name, value):
-    cell = Cell("GD", 1, "c2", 0, SCHEDULES["reduced"])
-    results = [make_result("GD", "c1", 0.5), make_result("GD", "c2", 0.5, cell=replace(cell, **{name: value}))]
-    with pytest.raises(ValueError, match=f"'reduced' must have one {name}, got .*Move the older files elsewhere"):
-        make_report(tmp_path, results)
-    assert not (tmp_path / "README.md").exists()
-
-
-def test_every_number_of_labelled_volumes_has_its_section(tmp_path):
-    cells = [replace(Cell("GD", 1, "c1", 0, SCHEDULES["reduced"]), num_labelled=number) for number in (8, 1)]
-    results = [make_result("GD", "c1", 0.1 * cell.num_labelled, cell=cell) for cell in cells]
-    sections = tables(make_report(tmp_path, results))
-    assert list(sections) == [
-        'ACDC, one labelled volume, schedule "reduced"',
-        'ACDC, 8 labelled volumes, schedule "reduced"',
-    ]
-    assert [section[SELECTED]["GD"]["paper"] for section in sections.values()] == [".691", ".870"]
+def test_a_file_that_cannot_be_used_is_named_and_the_rest_reported(tmp_path, content, message):
+    write(tmp_path, make_cell("GD"), 0.5)
+    path = tmp_path / "acdc" / "reduced" / "random_1_c1_seed0.json"
+    path.write_text(content)
+    with pytest.raises(SystemExit, match=f"(?s)^1 files could not be used:\n{re.escape(str(path))} .*{message}"):
+        report(str(tmp_path))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "Runs: 1." in text and main_rows(text)["GD"]["Dice"] == ".600"
 
 
 def test_without_results_there_is_no_table(tmp_path, capsys):
-    text = make_report(tmp_path, [])
+    text = make_report(tmp_path)
     assert text.startswith("# Results") and "|" not in text
     assert f"Wrote {tmp_path / 'README.md'}" in capsys.readouterr().out
+
+
+def test_dice_is_drawn_where_there_is_something_to_compare(tmp_path, drawn):
+    runs = [(make_cell("GD", number, draw), 0.5) for number in (1, 2) for draw in ("c1", "c2")]
+    text = make_report(tmp_path, [*runs, (make_cell("random", "all"), 0.8), (make_cell("random"), 0.2)])
+    assert list(drawn) == ["table6.png"]
+    _, measured, paper = drawn["table6.png"]
+    expected = {"random": {1: [0.3], "all": [0.9]}, "GD": {1: [0.6, 0.6], 2: [0.6, 0.6]}}
+    assert {row: {n: pytest.approx(dice) for n, dice in values.items()} for row, values in measured.items()} == expected
+    assert (paper["random"], paper["GD"]) == ({"all": 0.912}, {1: 0.691, 2: 0.784, 8: 0.87})
+    assert "![Dice by the number of labelled volumes](acdc/reduced/figures/table6.png)" in text
+
+
+def test_training_curves_are_drawn_by_step(tmp_path, drawn):
+    for draw in ("c1", "c2"):
+        curves = {"train_loss": [[10, 0.7]], "mean_dice": [[1, 0.25], [2, 0.5]]}
+        write(tmp_path, make_cell("GD", draw=draw), 0.5, curves=curves)
+    write(tmp_path, make_cell("random"), 0.5)
+    text = make_report(tmp_path)
+    assert drawn["training_curves.png"][1] == {1: {"GD": [[(50, 0.25), (100, 0.5)]] * 2}}
+    assert "![Validation Dice by step](acdc/reduced/figures/training_curves.png)" in text
+
+
+def test_pictures_of_the_worst_median_and_best_volume_are_copied_and_shown(tmp_path):
+    dice = {"a": 0.4, "b": 0.9, "c": 0.5, "d": 0.1, "e": None}
+    shown = make_cell("GD", draw="c1")
+    for cell in (shown, make_cell("GD", draw="c2"), make_cell("GD", 2), make_cell("GD", seed=1)):
+        path = write(tmp_path / "results", cell, 0.5)
+        result = json.loads(path.read_text())
+        result["evaluations"]["selected, recomputed"]["volumes"] = [{"id": k, "mean": v} for k, v in dice.items()]
+        path.write_text(json.dumps(result))
+        pictures = tmp_path / "runs" / "reduced" / cell.folder / "test_model" / "pictures"
+        pictures.mkdir(parents=True)
+        for name in dice:
+            noise = np.random.default_rng(0).integers(256, size=(100, 1440, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(pictures / f"{name}.png")
+    report(str(tmp_path / "results"), str(tmp_path / "runs"))
+    text = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
+    figures = tmp_path / "results" / "acdc" / "reduced" / "figures"
+    names = [f"{shown.name}.{rank}.png" for rank in ("worst", "median", "best")]
+    assert sorted(path.name for path in figures.iterdir()) == sorted(names)
+    assert "| GD, 1 labelled | | |" in text
+    for name, volume in zip(names, ("worst: d, .100", "median: a, .400", "best: b, .900"), strict=True):
+        assert re.search(rf"\| {re.escape(volume)}<br>!\[\w+\]\(acdc/reduced/figures/{re.escape(name)}\) \|", text)
+        with Image.open(figures / name) as picture:
+            assert picture.size == (720, 50)
+    report(str(tmp_path / "results"))  # keeps them
+    assert (tmp_path / "results" / "README.md").read_text(encoding="utf-8") == text
+
+
+EMBEDDINGS = {
+    "weights_sha256": {"pretrained_encoder.pt": "f00"},
+    "volumes": 20,
+    "slices": 170,
+    "partitions": 4,
+    "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
+}
+PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
+
+
+def test_what_other_commands_wrote_is_shown(tmp_path):
+    write(tmp_path, make_cell(), 0.5)
+    figures = tmp_path / "acdc" / "reduced" / "figures"
+    figures.mkdir()
+    assert "embeddings" not in make_report(tmp_path).lower()
+    for name in ("partitions.png", "embeddings.png"):
+        (figures / name).touch()
+    (figures / "embeddings.json").write_text(json.dumps(EMBEDDINGS))
+    (figures.parent / "probe.json").write_text(json.dumps(PROBE))
+    text = make_report(tmp_path)
+    assert "![Partitions](acdc/reduced/figures/partitions.png)" in text
+    assert "(acdc/reduced/figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
+    assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
+    assert "| encoder | .250 | 1.000 | .125 |" in text
+
+
+@pytest.mark.parametrize("name", ["figures/embeddings.json", "probe.json"])
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
+    folder = write(tmp_path, make_cell(), 0.5).parent
+    (folder / "figures").mkdir()
+    (folder / "probe.json").write_text(json.dumps(PROBE))
+    (folder / "figures" / "embeddings.json").write_text(json.dumps(EMBEDDINGS))
+    (folder / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"{re.escape(str(folder / name))} is not a whole file of its kind"):
+        report(str(tmp_path))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "Table 6" in text and ("by chance" in text) != ("region match" in text)
 
 
 def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
@@ -206,12 +415,12 @@ def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
     shutil.copytree(RESULTS, copy)
     (copy / "README.md").unlink()
     report(str(copy))
-    assert (copy / "README.md").read_text(encoding="utf-8") == (RESULTS / "README.md").read_text(encoding="utf-8")
+    committed = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert (copy / "README.md").read_text(encoding="utf-8") == committed
+    for link in re.findall(r"\]\(([^)]*)\)", committed):
+        assert (RESULTS / link).is_file(), link
 
 
-def test_probe_is_shown(tmp_path):
-    probe = tmp_path / "acdc" / "reduced" / "probe.json"
-    probe.parent.mkdir(parents=True)
-    numbers = {"region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}
-    probe.write_text(json.dumps({"starts": [{"start": "encoder", **numbers}]}))
-    assert "| encoder | .250 | 1.000 | .125 |" in make_report(tmp_path, [make_result("GD", "c1", 0.5)])
+def test_committed_pictures_are_small():
+    large = {path.name: path.stat().st_size for path in RESULTS.rglob("*.png") if path.stat().st_size > 200_000}
+    assert not large

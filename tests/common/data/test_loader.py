@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from common.data.loader import BatchLoader
+from common.data.loader import BatchLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
 from common.transforms.intensity_views import RandomIntensity
@@ -72,6 +72,38 @@ def test_both_kinds_of_slices_give_the_same_batches(labelled, first_step):
         assert torch.equal(first[0], second[0]) and torch.equal(first[0], direct[0])
         for one, two, three in zip(first[1], second[1], direct[1], strict=True):  # fields of a layout, or label maps
             assert torch.equal(one, two) and torch.equal(one, three)
+
+
+def make_pair(mapped=False):
+    return PairLoader(make_loader(seed=3, mapped=mapped), make_loader(seed=4, mapped=mapped))
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
+def test_pair_has_the_batches_of_both_loaders(mapped):
+    pair = make_pair(mapped)
+    assert len(pair) == 5
+    batches = iter(pair)
+    for step, (inputs, layouts) in enumerate(islice(batches, 3)):
+        for loader, one, layout in zip((pair.first, pair.second), inputs, layouts, strict=True):
+            expected, expected_layout = loader.batch(step)
+            assert torch.equal(one, expected) and all(map(torch.equal, layout, expected_layout))
+        assert not torch.equal(*inputs)
+    batches.close()
+    assert reading_threads() == []
+
+
+def test_pair_goes_on_where_it_is_told_to():
+    resumed = make_pair()
+    resumed.first_step = 2
+    for (inputs, _), (again, _) in zip(islice(make_pair(), 2, 4), islice(resumed, 2), strict=True):
+        assert all(map(torch.equal, inputs, again))
+
+
+def test_pair_needs_epochs_of_one_length():
+    first = make_loader()
+    second = BatchLoader(first.slices, first.sampler, first.views, 4)
+    with pytest.raises(ValueError, match="second must have as many steps_per_epoch as first, 5, got 4"):
+        PairLoader(first, second)
 
 
 def reading_threads():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.data.datalists import acdc
-from common.data.splits import Split, SplitError, pretraining_ids, read_split, select
+from common.data.splits import Split, SplitError, draws_of, pretraining_ids, read_split, select
 
 ACDC_SPLITS = Path(__file__).resolve().parents[3] / "bundle_acdc" / "configs" / "splits.json"
 ACDC_DRAWS = {"1": 5, "2": 5, "8": 3, "all": 1}
@@ -60,6 +60,15 @@ def test_takes_the_first_draw_by_default_and_a_string_as_path(split_file):
 def test_source_may_be_left_out(split_file):
     content = {key: value for key, value in VALID.items() if key != "source"}
     assert read_split(split_file(content), 1).test == ("t", "u")
+
+
+def test_lists_the_draws_by_number(split_file):
+    assert draws_of(str(split_file(VALID))) == {1: ("c1", "c2"), 2: ("c1",), "all": ("c1",)}
+
+
+def test_lists_no_draws_of_an_invalid_file(split_file):
+    with pytest.raises(SplitError, match="test must be a list of at least one id"):
+        draws_of(split_file({**VALID, "test": []}))
 
 
 @pytest.mark.parametrize(
@@ -171,8 +180,9 @@ def test_names_the_volumes_it_cannot_select(datalist, ids, require_label, messag
 
 
 def test_acdc_has_the_draws_of_the_paper():
-    draws = json.loads(ACDC_SPLITS.read_text())["draws"]
-    assert {number: len(combinations) for number, combinations in draws.items()} == ACDC_DRAWS
+    draws = draws_of(ACDC_SPLITS)
+    assert {str(number): len(combinations) for number, combinations in draws.items()} == ACDC_DRAWS
+    assert all(names == tuple(f"c{i + 1}" for i in range(len(names))) for names in draws.values())
 
 
 @pytest.mark.parametrize(

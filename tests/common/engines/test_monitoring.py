@@ -139,6 +139,16 @@ def test_share_of_a_batch_is_shown(shown):
     assert torch.equal(shown["batch/images"], torch.tensor([[0.2], [0.1]]))
 
 
+def test_both_batches_of_a_pair_are_shown(shown):
+    layouts = [torch.tensor([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]), torch.zeros(4, 1).long()]
+    images = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(4, 1, 1, 1), torch.full((1, 1, 2, 3), 0.5)
+    batch = images, tuple(BatchLayout(*layout) for layout in layouts)
+    BatchPictures("").write(SimpleNamespace(state=SimpleNamespace(batch=batch, iteration=1)))
+    assert set(shown) == {"batch/images_1", "batch/images_2"}
+    assert torch.equal(shown["batch/images_1"], torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
+    assert torch.equal(shown["batch/images_2"], torch.full((2, 3), 0.5))
+
+
 def test_labels_are_grey_levels(shown):
     classes = torch.tensor([[0, 1], [2, 1]])
     one_hot = torch.nn.functional.one_hot(classes, 3).permute(2, 0, 1)[None].float()

@@ -7,13 +7,13 @@ import torch
 from ignite.engine import Events
 
 from common.checkpoints import CheckpointError, read_weights
-from common.data.loader import BatchLoader
+from common.data.loader import BatchLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
 from common.engines import AutocastInferer, BatchPictures, Progress, Resume, SaveWeights, StageTrainer, StopOnNaN
 from common.engines.trainer import epoch_length, num_epochs
-from common.losses import GlobalContrastiveLoss
-from common.networks import GlobalPretrainingNet, UNet2d
+from common.losses import GlobalContrastiveLoss, JointLoss, LocalContrastiveLoss
+from common.networks import GlobalPretrainingNet, JointPretrainingNet, UNet2d
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.views import ContrastiveViews
 
@@ -143,6 +143,65 @@ def test_progress_and_pictures(tmp_path, capsys):
     run.run()
     assert "global: 100%" in capsys.readouterr().err
     assert any(path.stat().st_size > 1000 for path in (tmp_path / "events").iterdir())
+
+
+WEIGHT = 8.0  # a power of two: gradients of the weighted loss are then rounded as those of the loss itself
+
+
+def joint_step(network, precision="float32", **options):
+    """One step of joint training; return its trainer, whose network keeps the gradient."""
+    images = torch.rand(6, 1, 64, 64, generator=torch.Generator().manual_seed(9))
+    slices = Slices(images, None, torch.tensor([0, 6]))
+    first, second = (
+        BatchLoader(slices, UniformSampler(slices, 3), ContrastiveViews(strategy, RandomIntensity()), 1, seed)
+        for strategy, seed in (("GR", 0), ("LR", 1))
+    )
+    trainer = StageTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=PairLoader(first, second),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.0),
+        loss_function=JointLoss(GlobalContrastiveLoss("GR"), LocalContrastiveLoss("LR"), WEIGHT),
+        inferer=AutocastInferer(precision=precision),
+        **options,
+    )
+    trainer.run()
+    return trainer
+
+
+def make_joint_network():
+    torch.manual_seed(0)
+    return JointPretrainingNet(UNet2d(2), (64, 64), hidden_features=8)
+
+
+def test_gradient_of_a_joint_step_is_the_weighted_sum_of_the_separate_ones():
+    network = make_joint_network()
+    trainer = joint_step(network)
+    layouts = trainer.state.batch[1]
+    separate = []
+    for number, loss in enumerate((GlobalContrastiveLoss("GR"), LocalContrastiveLoss("LR"))):
+        alone = make_joint_network().train()
+        loss(alone(trainer.state.batch[0])[number], layouts[number]).backward()
+        separate.append({name: value.grad for name, value in alone.named_parameters()})
+    for name, value in network.named_parameters():
+        of_global, of_local = (gradients[name] for gradients in separate)
+        if name.startswith("unet.encoder.levels") and value.ndim == 4:
+            assert of_global.norm() > 0 and of_local.norm() > 0
+        assert (value.grad is None) == (not value.requires_grad)
+        if value.grad is not None:
+            expected = (0 if of_global is None else of_global) + (0 if of_local is None else WEIGHT * of_local)
+            torch.testing.assert_close(value.grad, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_joint_step_in_bfloat16_has_a_loss_in_float32(tmp_path):
+    pictures = BatchPictures(str(tmp_path / "events"))
+    trainer = joint_step(make_joint_network(), "bfloat16", train_handlers=[StopOnNaN(every=1), pictures])
+    assert [part.dtype for part in trainer.state.output["pred"]] == [torch.float32] * 2
+    assert trainer.state.output["loss"].dtype == torch.float32 and trainer.state.output["loss"].isfinite()
+    exact = joint_step(make_joint_network()).state.output["loss"]
+    assert 0 < (trainer.state.output["loss"] / exact - 1).abs() < 0.1
+    assert len(list((tmp_path / "events").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks import GlobalPretrainingNet, LocalHead, LocalPretrainingNet, UNet2d, region_starts
+from common.networks import (
+    GlobalPretrainingNet,
+    JointPretrainingNet,
+    LocalHead,
+    LocalPretrainingNet,
+    UNet2d,
+    region_starts,
+)
 
 
 def trainable(network):
@@ -44,6 +51,36 @@ def test_local_net_trains_first_blocks_and_head_only(num_blocks):
     assert network.pretrained_prefixes() == ["encoder.", *(f"decoder.blocks.{i}." for i in range(num_blocks))]
 
 
+@pytest.mark.parametrize("num_blocks", [1, 3, 5])
+def test_joint_net_trains_encoder_first_blocks_and_both_heads(num_blocks):
+    network = JointPretrainingNet(UNet2d(4), (64, 96), num_blocks, hidden_features=10)
+    embeddings, regions = network((torch.rand(3, 1, 64, 96), torch.rand(2, 1, 256, 256)))
+    assert embeddings.shape == (3, 128) and regions.shape == (2, 17, 128)
+    (embeddings.sum() + regions.sum()).backward()
+    with_gradient = {name for name, value in network.named_parameters() if value.grad is not None}
+    assert with_gradient == trainable(network)
+    assert {name.split(".")[0] for name in with_gradient} == {"unet", "global_head", "local_head"}
+    prefixes = ["encoder.", *(f"decoder.blocks.{i}." for i in range(num_blocks))]
+    assert network.pretrained_prefixes() == prefixes
+    assert {name for name in with_gradient if name.startswith("unet.")} == {
+        f"unet.{name}" for name, _ in network.unet.named_parameters() if name.startswith(tuple(prefixes))
+    }
+
+
+def test_joint_net_does_what_the_two_others_do():
+    unet = UNet2d(4)
+    joint = JointPretrainingNet(unet, (64, 64), 2, region_size=1, hidden_features=10, head_norm=False).train()
+    images, local_images = torch.rand(3, 1, 64, 64), 2 * torch.rand(4, 1, 64, 64)
+    embeddings, regions = joint((images, local_images))
+    alone = GlobalPretrainingNet(unet, (64, 64), hidden_features=10, head_norm=False).train()
+    alone.global_head = joint.global_head
+    local = LocalPretrainingNet(unet, 2, region_size=1).train()
+    local.local_head = joint.local_head
+    # With the statistics of each batch by itself, or one of the two would be another.
+    torch.testing.assert_close(embeddings, alone(images))
+    torch.testing.assert_close(regions, local(local_images))
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_batch_norm_of_the_frozen_encoder(mode):
     network = LocalPretrainingNet(UNet2d(4), encoder_batch_norm=mode).train()
@@ -57,6 +94,7 @@ def test_batch_norm_of_the_frozen_encoder(mode):
 @pytest.mark.parametrize("region_size", [1, 3])
 def test_region_vectors_come_from_their_windows(region_size):
     """Changing the map inside one window changes exactly the vectors of the windows that hold the place."""
+    torch.manual_seed(0)  # of the few hidden units none may be active there
     head = LocalHead(8, region_size).eval()
     features = torch.rand(1, 8, 48, 48)
     changed = features.clone()
@@ -101,3 +139,18 @@ def test_mean_of_a_region():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         LocalPretrainingNet(UNet2d(4), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": (60, 64)}, "multiples of 32"),
+        ({"image_size": (64, 64), "num_blocks": 6}, "num_blocks must be 1 to 5, got 6"),
+        ({"image_size": (64, 64), "region_size": 2}, "region_size must be one of"),
+        ({"image_size": (64, 64), "region_vector": "max"}, "region_vector must be"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_errors_of_the_joint_net(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        JointPretrainingNet(UNet2d(4), **arguments)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from common.losses import BatchLayout
 from common.transforms.intensity_views import RandomFineTuningIntensity, RandomIntensity
+from common.transforms.mixup import Mixup
 from common.transforms.spatial_views import RandomCropResize, RandomElastic, RandomSpatial
 from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews, num_views
 
@@ -111,7 +112,7 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     views = FineTuningViews(4)
     assert isinstance(views.spatial, RandomSpatial)
     assert isinstance(views.elastic, RandomElastic)
-    assert views.intensity is None
+    assert views.intensity is None and views.mixup is None
 
 
 def test_augmented_batch_keeps_shapes_and_types_and_soft_labels_sum_to_one(batch, generator) -> None:
@@ -138,7 +139,7 @@ def test_image_and_label_move_together(batch, generator) -> None:
     assert moved > 0.1
 
 
-def test_spatial_then_elastic_then_intensity(generator) -> None:
+def test_spatial_then_elastic_then_intensity_then_mixup(generator) -> None:
     images = torch.full((4, 1, 8, 8), 2.0)
     labels = torch.zeros(4, 8, 8, dtype=torch.uint8)
     views, soft = FineTuningViews(
@@ -146,9 +147,25 @@ def test_spatial_then_elastic_then_intensity(generator) -> None:
         spatial=lambda images, labels, _: (images + 1, labels + 1),
         elastic=lambda images, labels, _: (images * 5, labels / 2),
         intensity=lambda images, _: images - 7,
+        mixup=lambda images, labels, _: (images / 4, labels / 2),
     )(images, labels, generator)
-    assert torch.equal(views, torch.full((4, 1, 8, 8), 8.0))
-    assert torch.equal(soft[:, 1], torch.full((4, 8, 8), 0.5)) and soft[:, [0, 2]].sum() == 0
+    assert torch.equal(views, torch.full((4, 1, 8, 8), 2.0))
+    assert torch.equal(soft[:, 1], torch.full((4, 8, 8), 0.25)) and soft[:, [0, 2]].sum() == 0
+
+
+def test_mixup_leaves_what_comes_before_it_alone(batch) -> None:
+    """Without it a seed gives the batches that it always gave."""
+    images, soft = FineTuningViews(4)(*batch, torch.Generator().manual_seed(0))
+    kept = []
+
+    def keep(*arguments):
+        kept.extend(arguments[:2])
+        return Mixup(1.0)(*arguments)
+
+    mixed, mixed_soft = FineTuningViews(4, mixup=keep)(*batch, torch.Generator().manual_seed(0))
+    assert torch.equal(kept[0], images) and torch.equal(kept[1], soft)
+    assert not torch.equal(mixed, images)
+    torch.testing.assert_close(mixed_soft.sum(dim=1), torch.ones(10, 48, 48), atol=1e-6, rtol=0)
 
 
 def test_the_seed_decides(batch) -> None:
@@ -169,7 +186,7 @@ def test_no_value_is_read_back_from_the_device(layout, generator) -> None:
     labels = torch.empty(4, 24, 24, dtype=torch.uint8, device="meta")
     augmentation = Augmentations([RandomCropResize(crop_size=12, start=(0, 9)), RandomIntensity()])
     assert ContrastiveViews("GD-", augmentation)(images, layout, generator)[0].shape == (12, 1, 24, 24)
-    views, soft = FineTuningViews(4, intensity=RandomFineTuningIntensity())(images, labels, generator)
+    views, soft = FineTuningViews(4, intensity=RandomFineTuningIntensity(), mixup=Mixup())(images, labels, generator)
     assert views.shape == images.shape and soft.shape == (4, 4, 24, 24)
 
 

@@ -1,0 +1,81 @@
+"""Figures of the report: what is drawn where, and how large the files are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import experiments.plots as module
+from experiments.plots import draw_dice, draw_training_curves, labelled_order, shrink_picture
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures in the order in which they were saved, by file name."""
+    saved = {}
+    save = module.save_figure
+
+    def remember(figure, path):
+        saved[path.name] = figure
+        save(figure, path)
+
+    monkeypatch.setattr(module, "save_figure", remember)
+    return saved
+
+
+def test_all_is_the_largest_number_of_labelled_volumes():
+    assert sorted(["all", 8, 1, 2], key=labelled_order) == [1, 2, 8, "all"]
+
+
+def test_dice_by_number_of_labelled_volumes(tmp_path, figures):
+    measured = {"random": {1: [0.2, 0.4], "all": [0.9]}, "GD": {1: [0.5], 2: [0.6, 0.7]}}
+    draw_dice(tmp_path / "dice.png", "title", measured, {"GD": {1: 0.691, 8: 0.87}, "GR": {1: 0.6}})
+    (axes,) = figures["dice.png"].axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "all"]
+    labels = [text.get_text() for text in figures["dice.png"].legends[0].get_texts()]
+    assert labels == ["the paper's", "random", "GD"]
+    lines = {container.get_label(): container for container in axes.containers}
+    assert list(lines["random"].lines[0].get_ydata()) == pytest.approx([0.3, 0.9])
+    assert list(lines["GD"].lines[0].get_ydata()) == pytest.approx([0.5, 0.65])
+    bars = [segment[:, 1] for segment in lines["random"].lines[2][0].get_segments()]
+    assert bars[0] == pytest.approx([0.3 - 0.02**0.5, 0.3 + 0.02**0.5]) and bars[1] == pytest.approx([0.9, 0.9])
+    crosses = [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "x"]
+    assert crosses == [[], [0.691], []]  # 8 is in no result
+    assert (tmp_path / "dice.png").stat().st_size < 200_000
+
+
+def test_training_curves(tmp_path, figures):
+    run = [(50.0, 0.1), (100.0, 0.3)]
+    draw_training_curves(tmp_path / "curves.png", "title", {2: {"GD": [run]}, 1: {"random": [run, run], "GD": [run]}})
+    panels = figures["curves.png"].axes
+    assert [panel.get_title() for panel in panels] == ["1 labelled", "2 labelled"]
+    drawn = [[line for line in panel.lines if len(line.get_xdata())] for panel in panels]
+    assert [len(lines) for lines in drawn] == [3, 1]
+    assert all(list(line.get_xdata()) == [50, 100] for lines in drawn for line in lines)
+    assert drawn[0][2].get_color() == drawn[1][0].get_color() != drawn[0][0].get_color()  # a row has one colour
+    assert (tmp_path / "curves.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(("size", "expected"), [((900, 600), (720, 480)), ((300, 900), (300, 900))])
+def test_pictures_are_shrunk_to_a_width(tmp_path, size, expected):
+    ramp = np.linspace(0, 255, size[0] * size[1]).astype(np.uint8).reshape(size[1], size[0])
+    Image.fromarray(ramp).save(tmp_path / "large.png")
+    shrink_picture(tmp_path / "large.png", tmp_path / "new" / "small.png")
+    with Image.open(tmp_path / "new" / "small.png") as picture:
+        assert picture.size == expected
+        grey = np.asarray(picture.convert("L"), float)
+    assert grey[-1].mean() - grey[0].mean() > 200
+
+
+def test_outlines_keep_their_colours(tmp_path):
+    grey = np.random.default_rng(0).integers(256, size=(400, 400, 1), dtype=np.uint8).repeat(3, axis=2)
+    colours = {100: (228, 26, 28), 200: (77, 175, 74), 300: (55, 126, 184)}
+    for row, colour in colours.items():
+        grey[row, 150:250] = colour
+    Image.fromarray(grey).save(tmp_path / "picture.png")
+    shrink_picture(tmp_path / "picture.png", tmp_path / "small.png")
+    with Image.open(tmp_path / "small.png") as picture:
+        small = np.asarray(picture.convert("RGB"), float)
+    for row, colour in colours.items():
+        assert small[row, 150:250] == pytest.approx(np.tile(colour, (100, 1)), abs=20)
