@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks import GlobalPretrainingNet, LocalHead, LocalPretrainingNet, UNet2d, region_starts
+from common.networks import GlobalPretrainingNet, LocalHead, LocalPretrainingNet, UNet2d, region_starts, regions
 
 
 def trainable(network):
@@ -66,6 +66,30 @@ def test_region_vectors_come_from_their_windows(region_size):
     holds = ((starts <= 23) & (23 < starts + region_size)).all(dim=1)
     assert holds.any()
     assert torch.equal(difference > 0, holds)
+
+
+@pytest.mark.parametrize("region_size", [1, 3])
+def test_a_step_makes_no_table_of_regions(region_size, monkeypatch):
+    head = LocalHead(8, region_size).eval()
+    features = torch.rand(2, 8, 24, 40)
+    first = head(features)
+    monkeypatch.setattr(regions, "region_starts", None)  # cannot be called
+    assert torch.equal(head(features), first)
+
+
+def test_compilation_takes_the_tables_of_regions_for_constants():
+    head = LocalHead(8, 3).eval()
+    features = torch.rand(2, 8, 24, 24)
+    nodes = []
+
+    def backend(graph, _):
+        nodes.extend(graph.graph.nodes)
+        return graph.forward
+
+    compiled = torch.compile(head, backend=backend)
+    assert torch.equal(compiled(features), head(features))
+    made = [node for node in nodes if node.target in (torch.tensor, torch.arange, "to")]
+    assert nodes and not made
 
 
 def test_region_vector_is_flattened_row_by_row_with_channels_last():
