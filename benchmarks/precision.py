@@ -106,6 +106,12 @@ def measure(
         ]
         rule = f"{stage}: {column}, bfloat16 / float32, channels_last"
         targets.append(harness.target(rule, means["bfloat16"] / means["float32"], at_most=1.05))
+        differences = [a - b for a, b in zip(losses["bfloat16"][-MEAN_OF:], losses["float32"][-MEAN_OF:], strict=True)]
+        error = statistics.stdev(differences) / MEAN_OF**0.5 / means["float32"]
+        notes.append(
+            f"{stage}: the standard error of that ratio is {error:.3f}, from the scatter of the {MEAN_OF} pairs of "
+            "steps; runs whose roundings differ drift apart however good they are."
+        )
 
     source = f"{num_phantoms} phantom patients" if dataset_dir is None else "ACDC"
     notes += [

@@ -32,6 +32,7 @@ def fail_to_compile(network):
     return compiled
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 def test_the_result_has_times_of_every_contender_and_losses_of_both_precisions(monkeypatch, one_stage):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # spares the compiler's minutes
     outcome = precision.measure(**TINY)
@@ -53,6 +54,7 @@ def test_the_result_has_times_of_every_contender_and_losses_of_both_precisions(m
     for curve in outcome["curves"].values():
         assert curve["step"] == [10, 20]
         assert len(curve["float32"]) == len(curve["bfloat16"]) == 2
+    assert sum("standard error of that ratio" in note for note in outcome["notes"]) == 2
     assert "4 phantom patients" in outcome["notes"][-2]
     assert "Default on this" in outcome["notes"][-1]
 

@@ -77,21 +77,6 @@ def test_a_step_makes_no_table_of_regions(region_size, monkeypatch):
     assert torch.equal(head(features), first)
 
 
-def test_compilation_takes_the_tables_of_regions_for_constants():
-    head = LocalHead(8, 3).eval()
-    features = torch.rand(2, 8, 24, 24)
-    nodes = []
-
-    def backend(graph, _):
-        nodes.extend(graph.graph.nodes)
-        return graph.forward
-
-    compiled = torch.compile(head, backend=backend)
-    assert torch.equal(compiled(features), head(features))
-    made = [node for node in nodes if node.target in (torch.tensor, torch.arange, "to")]
-    assert nodes and not made
-
-
 def test_region_vector_is_flattened_row_by_row_with_channels_last():
     head = LocalHead(2, 3).eval()
     head.layers = torch.nn.Identity()
