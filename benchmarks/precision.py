@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from common.data.slices import Slices
 from common.engines import AutocastInferer, StageTrainer, resolve_precision
+from common.networks.regions import region_positions
 from experiments.phantom import write_acdc_phantom, write_phantom_splits
 
 from . import harness, step
@@ -57,7 +58,6 @@ def measure(
     curve_batch_sizes: dict[str, int] | None = None,
     num_phantoms: int = 12,
     side: int = step.SIDE,
-    curve_side: int = 128,
 ) -> dict[str, Any]:
     """Time the contenders and run the loss curves.
 
@@ -69,8 +69,7 @@ def measure(
         curve_steps: length of the runs, a multiple of 10 and at least 20.
         curve_batch_sizes: images of a batch of the runs for each of their stages; None takes `CURVE_BATCH_SIZES`.
         num_phantoms: patients of which two are kept out and the others pre-trained on and labelled.
-        side: H and W of the slices that steps are timed on.
-        curve_side: H and W of those of the curves: what is cut out of the middle.
+        side: H and W of the slices.
 
     Returns:
         Result with a row for each stage and contender, time as a multiple of that in float32 with the default layout
@@ -89,7 +88,7 @@ def measure(
     curves: dict[str, dict[str, list[float]]] = {}
     targets = []
     for stage, images in tqdm((curve_batch_sizes or CURVE_BATCH_SIZES).items(), desc="precision, loss"):
-        slices = read_slices(stage, dataset_dir, num_phantoms, curve_side, device)
+        slices = read_slices(stage, dataset_dir, num_phantoms, side, device)
         losses = {name: loss_curve(stage, slices, images, curve_steps, name) for name in ("float32", "bfloat16")}
         curves[stage] = {"step": list(range(EVERY, curve_steps + 1, EVERY))}
         curves[stage] |= {name: values[EVERY - 1 :: EVERY] for name, values in losses.items()}
@@ -107,11 +106,16 @@ def measure(
         ]
         rule = f"{stage}: {column}, bfloat16 / float32, channels_last"
         targets.append(harness.target(rule, means["bfloat16"] / means["float32"], at_most=1.05))
+        differences = [a - b for a, b in zip(losses["bfloat16"][-MEAN_OF:], losses["float32"][-MEAN_OF:], strict=True)]
+        error = statistics.stdev(differences) / MEAN_OF**0.5 / means["float32"]
+        notes.append(
+            f"{stage}: the standard error of that ratio is {error:.3f}, from the scatter of the {MEAN_OF} pairs of "
+            "steps; runs whose roundings differ drift apart however good they are."
+        )
 
     source = f"{num_phantoms} phantom patients" if dataset_dir is None else "ACDC"
     notes += [
-        f"The loss curves are of the middle {curve_side} x {curve_side} pixels of slices of {source} without N4, to keep "
-        f"them short; times are of slices of noise of {side} x {side} pixels.",
+        f"The loss curves are of slices of {source}, left without N4 to save time; times are of slices of noise.",
         _choice(rows, all(target["met"] for target in targets), device),
     ]
     return harness.result("precision", rows, targets, notes) | {"curves": curves}
@@ -176,6 +180,7 @@ def _time_stage(
         _train(trainer, trainer.network, AutocastInferer(precision=REFERENCE), images, targets)
     for name, (precision, memory_format, compiled) in CONTENDERS.items():
         trainer = trainers[memory_format]
+        torch.compiler.assume_constant_result(region_positions)  # tables, which tracing would not take for constants
         network = torch.compile(trainer.network) if compiled else trainer.network
         train = partial(_train, trainer, network, AutocastInferer(precision=precision), images, targets)
         try:

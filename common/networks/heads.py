@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from .regions import REGION_SIZES, region_positions
@@ -86,8 +85,6 @@ class LocalHead(nn.Module):
         if region_size > 1 and region_vector == "linear":
             self.projection = nn.Linear(region_size**2 * channels, out_features, bias=False)
             nn.init.xavier_uniform_(self.projection.weight)
-        # A compiled network keeps the tables as constants. Said here and not at the function, as it loads the compiler.
-        torch.compiler.assume_constant_result(region_positions)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (N, C, h, w) to region vectors (N, P, D), not normalised; P = 13 for K = 1, 17 for K = 3.

@@ -43,6 +43,7 @@ def region_starts(side: int, region_size: int) -> Tensor:
     return torch.tensor(starts)
 
 
+@lru_cache(maxsize=16)
 def region_positions(height: int, width: int, region_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the rows and the columns of all positions of all regions, to index a feature map with.
 
@@ -60,11 +61,6 @@ def region_positions(height: int, width: int, region_size: int, device: torch.de
     Raises:
         ValueError: see `region_starts`.
     """
-    return _position_tables(height, width, region_size, device)
-
-
-@lru_cache(maxsize=16)
-def _position_tables(height: int, width: int, region_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # else tables that an evaluation was first to ask for could not serve a training
         offsets = torch.arange(region_size)
         rows = region_starts(height, region_size)[:, 0, None, None] + offsets[:, None]

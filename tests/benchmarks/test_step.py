@@ -3,18 +3,71 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.step import STAGES, make_stage, measure
+from benchmarks import step
+
+CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_measures_both_contenders(name):
-    result = measure(name, batch_size=16, steps=1, repetitions=1)
-    assert result["ratio_range"] == [result["ratio"]] * 2  # of one repetition
-    assert 0.3 < result["ratio"] < 3
-    assert result["stage"] == name and result["batch_size"] == 16 and result["peak_memory_gib"] > 0.1
+@pytest.fixture
+def seen(monkeypatch) -> list[torch.Size]:
+    """The shapes of all inputs that networks made by `make_trainer` get."""
+    shapes: list[torch.Size] = []
+    make_trainer = step.make_trainer
+
+    def watched(*arguments, **options):
+        trainer = make_trainer(*arguments, **options)
+        trainer.network.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+        return trainer
+
+    monkeypatch.setattr(step, "make_trainer", watched)
+    return shapes
 
 
-@pytest.mark.parametrize(("name", "images"), [("global", 40), ("local", 40), ("fine_tuning", 40)])
-def test_batches_have_the_size_that_is_stated(name, images):
-    inputs, _ = make_stage(name, 40, 1, torch.device("cpu")).loader.batch(0)
-    assert inputs.shape == (images, 1, 192, 192)
+@pytest.mark.parametrize("stage", step.STAGES)
+def test_both_contenders_get_batches_of_the_stated_size(stage, seen):
+    row, _ = step.measure_stage(stage, batch_size=16, repetitions=2, side=64)
+    assert set(seen) == {(16, 1, 64, 64)}
+    assert len(seen) == 1 + 2 * 3  # the shape of the gradient, then one untimed and two timed runs of each
+    assert row["stage"] == stage and row["batch"] == 16
+    assert row["low"] <= row["times network"] <= row["high"]
+    assert 0.1 < row["low"] and row["high"] < 10
+    assert 0 < row["batch %"] < 100 and 0 < row["loss %"] < 100
+    assert 100 < row["peak MiB"] < 10_000
+
+
+def test_what_takes_longest_is_named_where_the_target_is_missed(monkeypatch):
+    monkeypatch.setattr(step, "_limit", lambda: 0.0)
+    assert "aten::grid_sampler_2d" in step.measure_stage("fine-tuning", batch_size=16, repetitions=1, side=64)[1]
+    monkeypatch.setattr(step, "_limit", lambda: 100.0)
+    assert step.measure_stage("local", batch_size=16, repetitions=1, side=64)[1] == ""
+
+
+def test_the_result_has_a_row_and_a_target_for_each_stage():
+    outcome = step.measure(batch_size=16, repetitions=1, side=64, stages=["local"])
+    assert outcome["benchmark"] == "step"
+    assert [row["stage"] for row in outcome["rows"]] == ["local"]
+    assert [target["measured"] for target in outcome["targets"]] == [outcome["rows"][0]["times network"]]
+    assert outcome["targets"][0]["at_most"] == (1.10 if torch.cuda.is_available() else 1.05)
+
+
+def test_a_resumable_trainer_goes_on_where_it_paused(seen):
+    trainer = step.make_trainer("local", step.random_slices(False, 64, CPU), 4)
+    go_on = step.resumable(trainer, steps=2)
+    for calls in (1, 2):
+        go_on()
+        assert trainer.state.iteration == len(seen) == 2 * calls
+    step.finish(trainer)
+    assert len(seen) == 4
+
+
+def test_the_same_weights_and_batches_at_every_call():
+    slices = step.random_slices(True, 64, CPU)
+    first, second = (step.make_trainer("fine-tuning", slices, 4) for _ in range(2))
+    assert torch.equal(first.data_loader.batch(3)[0], second.data_loader.batch(3)[0])
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_operations_are_named_by_their_share():
+    matrix = torch.rand(300, 300)
+    assert step.top_operations(lambda: matrix @ matrix, seconds=1.0, number=1).startswith("aten::mm 0.")

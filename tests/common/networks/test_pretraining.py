@@ -10,6 +10,7 @@ from common.networks import (
     LocalPretrainingNet,
     UNet2d,
     region_starts,
+    regions,
 )
 
 
@@ -104,6 +105,15 @@ def test_region_vectors_come_from_their_windows(region_size):
     holds = ((starts <= 23) & (23 < starts + region_size)).all(dim=1)
     assert holds.any()
     assert torch.equal(difference > 0, holds)
+
+
+@pytest.mark.parametrize("region_size", [1, 3])
+def test_a_step_makes_no_table_of_regions(region_size, monkeypatch):
+    head = LocalHead(8, region_size).eval()
+    features = torch.rand(2, 8, 24, 40)
+    first = head(features)
+    monkeypatch.setattr(regions, "region_starts", None)  # cannot be called
+    assert torch.equal(head(features), first)
 
 
 def test_region_vector_is_flattened_row_by_row_with_channels_last():

@@ -257,6 +257,15 @@ def test_the_spatial_call_applies_what_is_drawn(generator) -> None:
     assert not torch.equal(RandomSpatial()(images, labels, torch.Generator().manual_seed(9))[0], mapped_images)
 
 
+def test_a_batch_of_which_nothing_is_moved(monkeypatch, generator) -> None:
+    images = torch.rand(3, 1, 20, 20, generator=generator)
+    labels = torch.randint(0, 4, (3, 20, 20), generator=generator, dtype=torch.uint8)
+    ones = torch.ones(3, dtype=torch.float64)
+    monkeypatch.setattr(RandomSpatial, "draw", lambda *_: SpatialParameters(0 * ones, ones, ones < 0))
+    mapped_images, mapped_labels = RandomSpatial()(images, labels, generator)
+    assert torch.equal(mapped_images, images) and torch.equal(mapped_labels, labels)
+
+
 def test_spatial_moves_image_and_label_together(generator) -> None:
     images = _smooth_images(30, 48, 48, generator)
     mapped_images, mapped_labels = RandomSpatial()(images, (images[:, 0] > 0.5).byte(), generator)
