@@ -98,7 +98,7 @@ class Cell:
     @property
     def row(self) -> str:
         """The name of its row in a table."""
-        return self.pretraining.name + ("+Mixup" if self.mixup_alpha else "")
+        return self.pretraining.name + (f"+Mixup{self.mixup_alpha:g}" if self.mixup_alpha else "")
 
     @property
     def name(self) -> str:

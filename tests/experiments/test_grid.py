@@ -87,7 +87,7 @@ def test_names_of_pretrainings(pretraining, name, initialisation):
 
 
 def test_name_of_a_cell():
-    assert replace(CELL, mixup_alpha=0.1, num_labelled="all").name == "GD+LR+Mixup_all_c1_seed0"
+    assert replace(CELL, mixup_alpha=0.1, num_labelled="all").name == "GD+LR+Mixup0.1_all_c1_seed0"
 
 
 @pytest.mark.parametrize(("table", "dataset"), COLUMNS, ids=str)

@@ -276,8 +276,8 @@ def test_other_runs_than_the_papers_have_a_table_of_their_own(tmp_path):
     block = evaluations(text, "Beside the paper's tables")[TITLES[0]]
     assert "Not the paper's schedule" in block
     ((row,), (gain,)) = tables(block)
-    assert (row["start"], row["runs"], row["Dice"], row["paper"]) == ("GD+Mixup", "2 (2 draws)", ".600 ± .000", "–")
-    assert (gain["gain"], gain["mean ± standard error"]) == ("GD+Mixup − random", "+0.200")
+    assert (row["start"], row["runs"], row["Dice"], row["paper"]) == ("GD+Mixup0.2", "2 (2 draws)", ".600 ± .000", "–")
+    assert (gain["gain"], gain["mean ± standard error"]) == ("GD+Mixup0.2 − random", "+0.200")
     assert main_rows(text)["GD"]["runs"] == "0"
 
 

@@ -98,6 +98,14 @@ def test_seeds_on_the_command_line(tmp_path, cells, option, seeds):
     assert [cell.seed for cell in cells] == seeds
 
 
+def test_cells_with_mixup_are_cells_of_their_own(tmp_path, results, cells):
+    reproduce("data", **FEW, runs_dir=str(tmp_path))
+    plain = list(cells)
+    del cells[:]
+    reproduce("data", **FEW, runs_dir=str(tmp_path), mixup_alpha=0.1)
+    assert [(cell.row, cell.mixup_alpha) for cell in cells] == [(f"{cell.row}+Mixup0.1", 0.1) for cell in plain]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -111,6 +119,7 @@ def test_seeds_on_the_command_line(tmp_path, cells, option, seeds):
         ({"num_labelled": 8, "combinations": "c5"}, "combinations must be among c1, c2, c3, got c5"),
         ({"seeds": (0, -1)}, "seeds must be whole numbers from 0, got -1"),
         ({"seeds": "a"}, "seeds must be whole numbers from 0, got 'a'"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha must be at least 0, got -1.0; the paper's is 0.1"),
         ({"engine": "slurm"}, "engine must be one of local, ray, got 'slurm'"),
         ({"address": "auto"}, "address, gpus_per_cell and cpus_per_cell must be left out unless engine is 'ray'"),
         ({"gpus_per_cell": 1}, "address, gpus_per_cell and cpus_per_cell must be left out unless engine is 'ray'"),
