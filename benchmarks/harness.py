@@ -35,6 +35,7 @@ NAMES = ("global_loss", "local_loss", "step", "pipeline", "precision", "prepare"
 RESULTS = Path(__file__).resolve().parent / "results"
 RUN_SECONDS = 0.05  # length of a run of calls that are too short to be timed one by one
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
 _PACKAGES = ("torch", "monai", "numpy", "itk-filtering", "pytorch-metric-learning", "lightly")
 
 
@@ -152,14 +153,17 @@ def peak_memory_mib(function: Callable[[], object], device: torch.device | None 
         return None
     ctypes.CDLL(None).malloc_trim(0)  # what was freed earlier would otherwise be used again without being seen
     _CLEAR_REFS.write_text("5")  # resets the peak, VmHWM
-    before = _resident_mib("VmRSS")
+    before = resident_mib("VmRSS")
     function()
-    return max(0.0, _resident_mib("VmHWM") - before)
+    return max(0.0, resident_mib("VmHWM") - before)
 
 
-def _resident_mib(name: str) -> float:
-    match = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(match.group(1)) / 1024 if match else float("nan")
+def resident_mib(*names: str) -> float:
+    """Return the sum of entries of `/proc/self/status`, such as "VmRSS"; NaN where the system has no such file."""
+    if not _STATUS.exists():
+        return math.nan
+    entries = dict(re.findall(r"^(\w+):\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE))
+    return sum(int(entries[name]) for name in names) / 1024
 
 
 def target(rule: str, measured: float, at_most: float | None = None, at_least: float | None = None) -> dict[str, Any]:

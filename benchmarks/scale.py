@@ -12,10 +12,8 @@ network, as multiples of what the smallest store takes. The slices are noise; wh
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -44,7 +42,6 @@ from common.transforms.views import Augmentations, ContrastiveViews
 
 DEPTH = 10  # slices of a volume
 PARTS = {"draw": 100, "data": 20, "step": 4}  # what is timed, and how many of it make a run
-_STATUS = Path("/proc/self/status")
 
 
 class Volumes:
@@ -142,10 +139,7 @@ class Trial:
 
     def resident_mib(self) -> float:
         """Return the memory of this process, its own and that of mapped files; NaN where the machine does not tell."""
-        if not _STATUS.exists():
-            return math.nan
-        kilobytes = re.findall(r"^Rss(?:Anon|File):\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-        return sum(map(int, kilobytes)) / 1024
+        return harness.resident_mib("RssAnon", "RssFile")
 
 
 class _Process(BaseManager):

@@ -13,10 +13,8 @@ pre-training set has. Every stage has a process of its own, so that its peak mem
 from __future__ import annotations
 
 import multiprocessing
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +39,6 @@ STAGES = ("global", "local", "fine-tuning")
 NUM_CLASSES = 4
 SIDE = 192
 _NUM_VOLUMES, _DEPTH = 52, 9
-_STATUS = Path("/proc/self/status")
 
 
 def measure(
@@ -229,12 +226,11 @@ def top_operations(function: Callable[[], object], seconds: float, number: int =
     return ", ".join(f"{name} {100 * share:.2f}" for name, share in shares)
 
 
-def _peak_mib(device: torch.device) -> float | None:
+def _peak_mib(device: torch.device) -> float:
     """Return the peak of the process up to now: of its tensors on a GPU, else of its resident memory, on Linux only.
 
     Not `ru_maxrss`, which for a new process starts from that of its parent.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    match = re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
-    return int(match.group(1)) / 1024 if match else None
+    return harness.resident_mib("VmHWM")

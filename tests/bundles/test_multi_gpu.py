@@ -46,10 +46,11 @@ def test_overlay_changes_what_it_means_to(name):
 def test_every_handler_that_writes_by_itself_is_for_the_first_process(name):
     """Our own handlers ask for the rank; MONAI's do not."""
     config = merged(name)
-    for section in ("train", "validate"):
-        for handler in config.get(f"{section}#handlers", []) if name == "train" or section == "train" else []:
-            if "TensorBoard" in str(handler):
-                assert handler["_disabled_"] == "$idist.get_rank() > 0"
+    sections = ("train", "validate") if name == "train" else ("train",)
+    handlers = [handler for section in sections for handler in config[f"{section}#handlers"]]
+    writers = [handler for handler in handlers if isinstance(handler, dict) and "TensorBoard" in handler["_target_"]]
+    assert len(writers) == len(sections)
+    assert all(handler["_disabled_"] == "$idist.get_rank() > 0" for handler in writers)
 
 
 def test_contrastive_overlays_are_alike():
