@@ -8,7 +8,7 @@ import logging
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from common.files import write_text_atomically
 
-from .grid import Cell, digest
+from .grid import RECIPES, Cell, digest
 from .stages import REPOSITORY, commit, run_config
 
 logger = logging.getLogger(__name__)
@@ -137,11 +137,14 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
         "batch_size": schedule.fine_tuning_batch_size,
         "steps": schedule.fine_tuning_steps,
     }
-    if cell.mixup_alpha:
-        settings["mixup_alpha"] = cell.mixup_alpha
     if stages:
         settings["pretrained_dir"] = stages[-1].folder
-    stages.append(Stage(bundle, "train", runs_dir / cell.folder, settings))
+    # Cells whose recipes differ in what is done with the output only share the network.
+    name = replace(cell, recipe=RECIPES["paper"]).name
+    if cell.recipe.self_training:
+        add("train", name, settings)
+        settings = {**settings, "teacher": stages[-1].folder / "model.pt"}
+    add("train", name, {**settings, **cell.recipe.settings})
     return stages
 
 
@@ -194,18 +197,18 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     for stage in stages:
         logger.info(f"{cell.name}: {stage.config} in {stage.folder}.")
         run_stage(stage, dataset_dir)
-    folder = stages[-1].folder
     evaluations: dict[str, Any] = {}
     for name, file in EVALUATIONS.items():
-        output_dir = folder / f"test_{Path(file).stem}"
+        output_dir = runs_dir / cell.folder / f"test_{Path(file).stem}"
         run_config(
             bundle,
             "evaluate",
             dataset_dir=dataset_dir,
             num_labelled=cell.num_labelled,
             combination=cell.combination,
-            checkpoint=folder / file,
+            checkpoint=stages[-1].folder / file,
             output_dir=output_dir,
+            largest_component=cell.recipe.largest_component,
             pictures=file == "model.pt",
         )
         summary = json.loads((output_dir / "evaluation.json").read_text())
@@ -218,8 +221,8 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
         "device": settings["device"],
         "precision": settings["precision"],
         "versions": summary["versions"],
-        "seconds": {stage.config: stage.record["seconds"] for stage in stages},
-        "curves": _curves(folder),
+        "seconds": _seconds(stages),
+        "curves": _curves(stages[-1].folder),
         "evaluations": evaluations,
     }
 
@@ -284,6 +287,14 @@ def estimated_minutes(stages: Iterable[Stage], rates: dict[str, float]) -> float
         return None
     seconds = [stage.images * rates[stage.config] - stage.record["seconds"] for stage in missing]
     return sum(max(0.0, value) for value in seconds) / 60
+
+
+def _seconds(stages: Iterable[Stage]) -> dict[str, float]:
+    """Add up the seconds of the stages by config; with self-training there are two of one."""
+    seconds: dict[str, float] = {}
+    for stage in stages:
+        seconds[stage.config] = round(seconds.get(stage.config, 0.0) + stage.record["seconds"], 1)
+    return seconds
 
 
 def _curves(folder: Path) -> dict[str, list[list[float]]]:

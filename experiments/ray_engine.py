@@ -67,15 +67,15 @@ def run_on_ray(
     try:
         _check_room(address, {"GPU": gpus_per_cell, "CPU": cpus_per_cell})
         task = ray.remote(num_gpus=gpus_per_cell, num_cpus=cpus_per_cell, max_retries=_RETRIES)(_call)
-        pretrainings: dict[Path, Any] = {}
+        stages: dict[Path, Any] = {}
         waiting: dict[Future[Any], Cell] = {}
         for cell in cells:
             before = None
-            for stage in stages_of(cell, runs_dir)[:-1]:
-                if stage.folder not in pretrainings:
+            for stage in stages_of(cell, runs_dir):
+                if stage.folder not in stages:
                     references.append(task.remote(before, run_stage, stage, dataset_dir))
-                    pretrainings[stage.folder] = references[-1]
-                before = pretrainings[stage.folder]
+                    stages[stage.folder] = references[-1]
+                before = stages[stage.folder]
             references.append(task.remote(before, run_cell, cell, dataset_dir, runs_dir))
             waiting[references[-1].future()] = cell
         for future in as_completed(waiting):

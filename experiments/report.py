@@ -16,12 +16,11 @@ from typing import Any
 from common.files import write_text_atomically
 
 from .cells import EVALUATIONS, ResultError, read_result
-from .grid import SCHEDULES, TABLES, Cell, Schedule
+from .grid import SCHEDULES, TABLES, Cell, Schedule, Table
 from .plots import draw_dice, draw_training_curves, labelled_order, shrink_picture
 from .reproduce import RESULTS
 
-_BASELINE = "random"
-_ORDER = (_BASELINE, "GR", "GD", "GD+LR")
+_ORDER = ("random", "GR", "GD", "GD+LR")
 _STARTS = ("random", "encoder", "encoder_decoder")
 _MAIN, *_FURTHER = EVALUATIONS
 _PROBE = "probe.json"
@@ -196,14 +195,15 @@ def _section(group: _Group) -> str:
     ]
     shown: set[str] = set()
     for number, table in TABLES.items():
-        lines = [_Line(row.pretraining.name, row.num_labelled, row.paper) for row in table.rows.get(dataset, ())]
+        lines = [_Line(row.name, row.num_labelled, row.paper) for row in table.rows.get(dataset, ())]
         if any(_select(runs, line) for line in lines):
             parts += [
-                f"### Table {number}: {table.title}\n",
+                f"### {_table_name(number)}: {table.title}\n",
                 f"{_comparison(schedule)} To repeat: `python -m experiments reproduce --dataset_dir DIR --table "
                 f"{number} --dataset {dataset} --schedule {schedule.name}`, with `--starts`, `--num_labelled`, "
                 "`--combinations` and `--seeds` for a part of it.\n",
-                _table(lines, runs),
+                f"{table.notes}\n" if table.notes else "",
+                _table(lines, runs, table.baseline),
                 _dice_figure(lines, group, number),
             ]
             shown |= {run.cell.key for line in lines for run in _select(runs, line)}
@@ -232,10 +232,10 @@ def _steps(schedule: Schedule) -> str:
     )
 
 
-def _table(lines: Sequence[_Line], runs: Sequence[_Run]) -> str:
-    parts = [_evaluation(lines, runs, _MAIN)]
+def _table(lines: Sequence[_Line], runs: Sequence[_Run], baseline: str = Table.baseline) -> str:
+    parts = [_evaluation(lines, runs, _MAIN, baseline)]
     for evaluation in _FURTHER:
-        content = _evaluation(lines, runs, evaluation)
+        content = _evaluation(lines, runs, evaluation, baseline)
         parts.append(f"<details><summary>{_title(evaluation)}</summary>\n\n{content}\n</details>\n")
     return f"**{_title(_MAIN)}**\n\n" + "\n".join(parts)
 
@@ -245,8 +245,8 @@ def _title(evaluation: str) -> str:
     return f"{checkpoint.capitalize()} checkpoint, batch-norm statistics: {statistics_}"
 
 
-def _evaluation(lines: Sequence[_Line], runs: Sequence[_Run], evaluation: str) -> str:
-    """Write the table of one evaluation, the gains over random weights, and whether the paper's order holds."""
+def _evaluation(lines: Sequence[_Line], runs: Sequence[_Run], evaluation: str, baseline: str) -> str:
+    """Write the table of one evaluation, the gains over the baseline, and whether the paper's order holds."""
     numbers = sorted({run.number for line in lines for run in _select(runs, line)}, key=labelled_order)
     structures = [name for name in dict.fromkeys(chain(*(run.dice[evaluation] for run in runs))) if name != "mean"]
     means = [
@@ -267,12 +267,13 @@ def _evaluation(lines: Sequence[_Line], runs: Sequence[_Run], evaluation: str) -
                     "–" if paper is None or not dice else f"{statistics.mean(dice) - paper:+.3f}",
                 ]
                 means.append(f"| {number} | {line.name} | {' | '.join(entries)} |")
-            difference = _differences(runs, _BASELINE, line.name, number, evaluation)
-            if difference and line.name != _BASELINE:
-                gains.append(f"| {number} | {line.name} − random | {len(difference)} | {_with_error(difference)} |")
+            difference = _differences(runs, baseline, line.name, number, evaluation)
+            if difference and line.name != baseline:
+                gains.append(f"| {number} | {line.name} − {baseline} | {len(difference)} | {_with_error(difference)} |")
     parts = ["\n".join(means), ""]
     if len(gains) > 2:
-        parts += ["Gains over random initial weights, paired by draw and seed:\n", "\n".join(gains), ""]
+        over = "random initial weights" if baseline == Table.baseline else baseline
+        parts += [f"Gains over {over}, paired by draw and seed:\n", "\n".join(gains), ""]
     return "\n".join([*parts, *_order_holds(lines, runs, numbers, evaluation)])
 
 
@@ -318,7 +319,11 @@ def _differences(runs: Iterable[_Run], first: str, second: str, number: int | st
     return [value - by_draw[first][key] for key, value in by_draw[second].items() if key in by_draw[first]]
 
 
-def _dice_figure(lines: Sequence[_Line], group: _Group, number: int) -> str:
+def _table_name(number: int | str) -> str:
+    return f"Table {number}" if isinstance(number, int) else f'Table "{number}"'
+
+
+def _dice_figure(lines: Sequence[_Line], group: _Group, number: int | str) -> str:
     """Draw Dice against the number of labelled volumes, if there is anything to compare."""
     measured: dict[str, dict[int | str, list[float]]] = {}
     paper: dict[str, dict[int | str, float]] = {}
@@ -329,7 +334,7 @@ def _dice_figure(lines: Sequence[_Line], group: _Group, number: int) -> str:
     if len(measured) < 2:
         return ""
     path = group.figures / f"table{number}.png"
-    draw_dice(path, f"Table {number}, schedule {group.schedule.name}: {_title(_MAIN)}", measured, paper)
+    draw_dice(path, f"{_table_name(number)}, schedule {group.schedule.name}: {_title(_MAIN)}", measured, paper)
     return f"![Dice by the number of labelled volumes]({group.link(path)})\n"
 
 

@@ -8,7 +8,6 @@ import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,14 +43,13 @@ class OutOfTime(BaseException):
 
 def reproduce(
     dataset_dir: str,
-    table: int = 6,
+    table: int | str = 6,
     dataset: str = "acdc",
     schedule: str = "full",
     starts: Sequence[str] = (),
     num_labelled: Sequence[int | str] = (),
     combinations: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
-    mixup_alpha: float = 0.0,
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = math.inf,
     list: bool = False,
@@ -64,14 +62,14 @@ def reproduce(
 
     Args:
         dataset_dir: the dataset's folder.
-        table: number of the table in the paper's supplement, 2 to 7.
+        table: number of the table in the paper's supplement, 2 to 7, or "beyond" for what can be added to its
+            fine-tuning.
         dataset: "acdc", "prostate" or "mmwhs".
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
         starts: only these rows, such as "random" or "GD+LR.d2"; all by default.
         num_labelled: only these numbers of labelled volumes: 1, 2, 8, "all".
         combinations: only these draws of the labelled volumes: "c1", "c2", ...
         seeds: of initial weights and batches.
-        mixup_alpha: fine-tune all of these cells with Mixup, in the paper with 0.1; 0 without.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
         max_minutes: stop after this time; what is begun goes on from its last minute when the command is run again.
         list: only show what is done, running and missing, and about how long the latter takes.
@@ -84,8 +82,7 @@ def reproduce(
 
     Raises:
         ValueError: if the table, the dataset, the schedule, a row, a number of labelled volumes, a draw or the engine
-            is unknown, a seed is not a whole number from 0, mixup_alpha is negative, or there are
-            options for another engine.
+            is unknown, a seed is not a whole number from 0, or there are options for another engine.
         ImportError: if Ray is wanted and not installed.
         SystemExit: with status 1 at the end, if a cell could not be run.
     """
@@ -98,9 +95,6 @@ def reproduce(
     cells = _only(cells, "starts", _several(starts), lambda cell: cell.row)
     cells = _only(cells, "num_labelled", _several(num_labelled), lambda cell: cell.num_labelled)
     cells = _only(cells, "combinations", _several(combinations), lambda cell: cell.combination)
-    if mixup_alpha < 0:
-        raise ValueError(f"mixup_alpha must be at least 0, got {mixup_alpha!r}; the paper's is 0.1.")
-    cells = [replace(cell, mixup_alpha=mixup_alpha) for cell in cells]
     runs = Path(runs_dir).resolve() / schedule
     if list:
         _show(cells, runs)

@@ -96,7 +96,7 @@ class BatchLoader:
 
 
 class PairLoader:
-    """Yield the batches of two loaders together, without end: ((inputs, inputs), (targets, targets)).
+    """Yield the batches of two loaders side by side, without end: ((inputs, inputs), (targets, targets)).
 
     Args:
         first: makes the first batch of each step.
@@ -121,7 +121,18 @@ class PairLoader:
     def __len__(self) -> int:
         return len(self.first)
 
-    def __iter__(self) -> Iterator[tuple[tuple[Tensor, Tensor], tuple[Any, Any]]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         self.first.first_step = self.second.first_step = self.first_step
         for (inputs, targets), (other_inputs, other_targets) in zip(self.first, self.second, strict=True):
             yield (inputs, other_inputs), (targets, other_targets)
+
+
+class ConcatLoader(PairLoader):
+    """Yield the batches of two loaders as one batch, without end: what each has drawn and augmented, one after another.
+
+    Args and errors are those of `PairLoader`; inputs and targets are tensors (B, ...) of equal shapes but for B.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for inputs, targets in super().__iter__():
+            yield torch.cat(inputs), torch.cat(targets)

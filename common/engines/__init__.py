@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .averaging import WeightAveraging
 from .batch_norm import BatchNormStatistics, recompute_batch_norm
 from .checkpointing import Resume, SaveBest, SaveWeights
 from .monitoring import BatchPictures, Progress, StopOnNaN
@@ -18,6 +19,7 @@ __all__ = [
     "SaveWeights",
     "StageTrainer",
     "StopOnNaN",
+    "WeightAveraging",
     "recompute_batch_norm",
     "resolve_precision",
 ]

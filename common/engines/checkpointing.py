@@ -114,7 +114,7 @@ class Resume:
 
     Args:
         path: the file that holds the state.
-        objects: what makes up the state besides the step: network, optimizer and so on.
+        objects: what makes up the state besides the step: network, optimizer and so on; None for what a run lacks.
         settings: plain values that must be the same for a run to be continued, such as strategy and seed.
         outputs: files that a finished run has left; without them there is nothing to continue.
         interval_seconds: least time between two savings.
@@ -127,14 +127,14 @@ class Resume:
     def __init__(
         self,
         path: str,
-        objects: Mapping[str, Stateful],
+        objects: Mapping[str, Stateful | None],
         settings: Mapping[str, Any],
         outputs: Sequence[str] = (),
         interval_seconds: float = 60.0,
     ) -> None:
         self.path = Path(path)
         self.outputs = outputs
-        self.objects = objects
+        self.objects = {name: holder for name, holder in objects.items() if holder is not None}
         self.settings = plain_settings(settings)
         self.interval_seconds = interval_seconds
         self._saved_at = time.monotonic()

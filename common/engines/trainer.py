@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from ..data.loader import BatchLoader, PairLoader
+from .averaging import WeightAveraging
 
 
 def keep_batch(batch: tuple[Any, Any], *_: Any, **__: Any) -> tuple[Any, Any]:
@@ -74,6 +75,7 @@ class StageTrainer(SupervisedTrainer):
         loss_function: maps predictions and targets to a scalar.
         inferer: runs the network.
         train_handlers: Ignite handlers.
+        averaging: follows the weights of `network`, or None.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class StageTrainer(SupervisedTrainer):
         loss_function: Callable[[Any, Any], Tensor],
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
+        averaging: WeightAveraging | None = None,
     ) -> None:
         super().__init__(
             device=device,
@@ -100,6 +103,8 @@ class StageTrainer(SupervisedTrainer):
             decollate=False,
             optim_set_to_none=True,
         )
+        if averaging is not None:
+            averaging.attach(self)
 
     def run(self) -> None:
         """Train until `max_epochs`, from wherever the state stands."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .n4 import N4BiasFieldCorrection as N4BiasFieldCorrection
 from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond
+from .pseudo_labels import PredictLabeld as PredictLabeld
 from .volume import AssumeOrientationd as AssumeOrientationd
 from .volume import CheckVolumed as CheckVolumed
 from .volume import MatchLabeld as MatchLabeld

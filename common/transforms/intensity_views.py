@@ -1,8 +1,9 @@
-"""Random brightness and contrast of a whole batch, on the device it lies on.
+"""Random changes of the intensities of a whole batch, on the device it lies on.
 
 These are the intensity augmentations of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): the one that
 makes the views of both contrastive stages, and the one meant for fine-tuning, which the authors' program never reaches
-with its default settings. Images are expected as percentile normalisation leaves them, about 0 to 1.
+with its default settings; and a stronger one that is not the paper's. Images are expected as percentile normalisation
+leaves them, about 0 to 1.
 
 Letters: B images, C channels, H rows, W columns.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -101,3 +103,59 @@ class RandomFineTuningIntensity:
         return torch.cat(
             [self.random_contrast(images[:half], generator), self.random_brightness(images[half:], generator)]
         )
+
+
+class RandomStrongIntensity:
+    """Noise, blur, contrast, brightness, gamma and a bias field, each for some of the images (fine-tuning).
+
+    The kinds of change are those of nnU-Net (Isensee et al., Nature Methods 2021), the bias field is what N4 may leave.
+    Every image is, independently and in this order: mixed with Gaussian noise of standard deviation up to 0.1
+    (chance 3/10); blurred with a Gaussian of 0.5 to 1.5 pixels (3/10); stretched about its mean by 0.6 to 1.5 (1/2);
+    shifted by up to 0.3 either way (1/2); raised, between its least and its largest value, to a power of 0.6 to 1.65,
+    log-uniformly (1/2); multiplied by the exponential of a smooth field with standard deviation 0.2 (3/10).
+    """
+
+    _RADIUS = 4  # pixels; the widest kernel's weight beyond it is under 1 per cent
+    _BIAS_GRID = 3
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images (B, C, H, W) float32, changed."""
+        num_images, device = len(images), images.device
+
+        def on_device(values: Tensor) -> Tensor:
+            return values.view(-1, 1, 1, 1).to(device, non_blocking=True)
+
+        chances = torch.rand(6, num_images, generator=generator)
+        uniforms = torch.rand(5, num_images, generator=generator)
+        # One long draw on the CPU would take longer than the rest of the batch; a seed carries the generator over.
+        seed = int(torch.randint(2**63 - 1, (), generator=generator).item())
+        noise = torch.randn(images.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+        images = images + noise * on_device(torch.where(chances[0] < 0.3, 0.1 * uniforms[0], 0.0))
+        blurred = (chances[1] < 0.3).nonzero().flatten()
+        if len(blurred):
+            widths = (0.5 + uniforms[1][blurred]).to(device, non_blocking=True)
+            blurred = blurred.to(device, non_blocking=True)
+            images = images.index_copy(0, blurred, _blur(images[blurred], widths, self._RADIUS))
+        contrast = on_device(torch.where(chances[2] < 0.5, 0.6 + 0.9 * uniforms[2], 1.0))
+        brightness = on_device(torch.where(chances[3] < 0.5, 0.6 * uniforms[3] - 0.3, 0.0))
+        means = images.mean(dim=(-2, -1), keepdim=True)
+        images = (images - means) * contrast + means + brightness
+        powers = on_device(torch.where(chances[4] < 0.5, torch.exp(uniforms[4] - 0.5), 1.0))
+        low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
+        span = (high - low).clamp_min(1e-6)
+        images = ((images - low) / span).pow(powers) * span + low
+        grids = 0.2 * torch.randn(num_images, 1, self._BIAS_GRID, self._BIAS_GRID, generator=generator)
+        grids = grids * (chances[5] < 0.3).view(-1, 1, 1, 1)
+        fields = F.interpolate(grids.to(device, non_blocking=True), size=images.shape[-2:], mode="bicubic")
+        return images * fields.exp()
+
+
+def _blur(images: Tensor, widths: Tensor, radius: int) -> Tensor:
+    """Convolve images (B, C, H, W) with Gaussians of standard deviations (B,) in pixels, cut off at `radius`."""
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
+    kernels = torch.exp(-(offsets**2) / (2 * widths[:, None] ** 2))
+    kernels = kernels / kernels.sum(dim=1, keepdim=True)
+    # Images become the channels of one image, each with a kernel of its own.
+    batch = F.pad(images.transpose(0, 1), [radius] * 4, mode="reflect")
+    batch = F.conv2d(batch, kernels[:, None, :, None], groups=len(images))
+    return F.conv2d(batch, kernels[:, None, None, :], groups=len(images)).transpose(0, 1)

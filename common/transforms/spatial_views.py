@@ -215,6 +215,45 @@ class RandomSpatial:
         return images.index_copy(0, moved, mapped_images), labels.index_copy(0, moved, mapped_labels)
 
 
+class RandomStrongSpatial:
+    """Scaling, rotation and reversal of the columns together, wider than `RandomSpatial` (fine-tuning).
+
+    Every image is, independently and with the given chances, rotated by up to `max_angle` either way (1/2), rotated by
+    a multiple of 90 degrees (3/10), scaled by 1 / `max_scale` to `max_scale`, log-uniformly (1/2), and has its columns
+    reversed (3/10). The canvas keeps its size.
+
+    Args:
+        max_angle: degrees.
+        max_scale: largest factor of size, above 1.
+
+    Raises:
+        ValueError: ``max_angle`` is negative or ``max_scale`` is not above 1.
+    """
+
+    def __init__(self, max_angle: float = 30.0, max_scale: float = 1.35) -> None:
+        if max_angle < 0:
+            raise ValueError(f"max_angle must be at least 0 degrees, got {max_angle!r}")
+        if max_scale <= 1:
+            raise ValueError(f"max_scale must be above 1, got {max_scale!r}; it is the largest factor of size")
+        self.max_angle = max_angle
+        self.max_scale = max_scale
+
+    def draw(self, num_images: int, generator: torch.Generator) -> SpatialParameters:
+        """Draw the parameters of ``num_images`` images."""
+        chances = torch.rand(4, num_images, generator=generator)
+        symmetric = 2.0 * torch.rand(2, num_images, generator=generator, dtype=torch.float64) - 1.0
+        quarters = torch.randint(4, (num_images,), generator=generator)
+        angles = torch.where(chances[0] < 0.5, self.max_angle * symmetric[0], 0.0)
+        angles = angles + torch.where(chances[1] < 0.3, 90.0 * quarters, 0.0)
+        scales = torch.where(chances[2] < 0.5, self.max_scale ** symmetric[1], 1.0)
+        return SpatialParameters(angles, scales, flips=chances[3] < 0.3)
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, H, W) float32 and labels (B, H, W) integer, each pair mapped alike."""
+        matrices = affine_matrices(self.draw(len(images), generator))
+        return apply_affine(images, labels, matrices.to(images.device, non_blocking=True))
+
+
 # ---------------------------------------------------------------------------------- elastic deformations
 
 

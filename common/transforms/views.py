@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..losses import BatchLayout
+from .intensity_views import RandomFineTuningIntensity, RandomStrongIntensity
 from .mixup import Mixup
-from .spatial_views import RandomElastic, RandomSpatial
+from .spatial_views import RandomElastic, RandomSpatial, RandomStrongSpatial
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
@@ -128,7 +129,7 @@ class FineTuningViews:
     def __init__(
         self,
         num_classes: int,
-        spatial: RandomSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
+        spatial: RandomSpatial | RandomStrongSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
         elastic: RandomElastic | None = RandomElastic(),  # noqa: B008, it has no state
         intensity: Augmentation | None = None,
         mixup: Mixup | None = None,
@@ -172,3 +173,35 @@ class FineTuningViews:
         if self.mixup is not None:
             images, probabilities = self.mixup(images, probabilities, generator)
         return images, probabilities
+
+
+AUGMENTATIONS = ("none", "paper", "paper+intensity", "strong")
+
+
+def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha: float = 0.0) -> FineTuningViews:
+    """Make the views of fine-tuning by name.
+
+    Args:
+        num_classes: number of classes including the background.
+        augmentation: "none"; "paper" (affine and elastic); "paper+intensity" (also brightness and contrast, which the
+            authors' program has and never reaches); "strong" (wider affine, elastic, and intensities as in
+            `RandomStrongIntensity`).
+        mixup_alpha: of `Mixup`; 0 for none.
+
+    Raises:
+        ValueError: the augmentation is unknown, or ``mixup_alpha`` is negative.
+    """
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}")
+    intensities: dict[str, Augmentation] = {
+        "paper+intensity": RandomFineTuningIntensity(),
+        "strong": RandomStrongIntensity(),
+    }
+    augmented, strong = augmentation != "none", augmentation == "strong"
+    return FineTuningViews(
+        num_classes,
+        spatial=(RandomStrongSpatial() if strong else RandomSpatial()) if augmented else None,
+        elastic=RandomElastic() if augmented else None,
+        intensity=intensities.get(augmentation),
+        mixup=Mixup(mixup_alpha) if mixup_alpha else None,
+    )

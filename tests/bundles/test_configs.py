@@ -135,7 +135,7 @@ def test_is_the_same_wherever_there_is_a_dataset(key):
         ("train validate#key_metric", "evaluate key_metric"),
         ("pretrain_global train#dataset", "pretrain_local train#dataset"),
         ("pretrain_global train#dataloader", "pretrain_local train#dataloader"),
-        ("pretrain_global train#dataloader", "train train#dataloader"),
+        ("pretrain_global train#dataloader", "train train#labelled_dataloader"),
         ("pretrain_global train#dataset", "pretrain_joint train#dataset"),
         ("pretrain_global train#slices", "pretrain_joint train#slices"),
         ("pretrain_global train#sampler", "pretrain_joint train#global#sampler"),
@@ -235,19 +235,20 @@ def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
         (
             "train",
             {
+                "augmentation": "paper",
                 "mixup_alpha": 0.0,
+                "weight_averaging": 0.0,
+                "teacher": "",
                 "batch_size": 40,
                 "steps": 10000,
                 "learning_rate": 1e-3,
                 "initialisation": "encoder_decoder",
-                "augment": True,
-                "augment_intensity": False,
                 "num_labelled": 1,
                 "combination": "c1",
             },
         ),
-        ("evaluate", {"subset": "test", "num_labelled": 1, "combination": "c1"}),
-        ("inference", {"image_size": [192, 192], "spacing_mm": 1.36719}),
+        ("evaluate", {"subset": "test", "num_labelled": 1, "combination": "c1", "largest_component": False}),
+        ("inference", {"image_size": [192, 192], "spacing_mm": 1.36719, "largest_component": False}),
     ],
 )
 def test_defaults_are_those_of_the_paper(config, defaults):

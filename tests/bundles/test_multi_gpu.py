@@ -33,7 +33,10 @@ def test_overlay_changes_what_it_means_to(name):
     base, config = ConfigParser(), merged(name)
     base.read_config(str(CONFIGS / f"{name}.json"))
     assert config["imports"][: len(base["imports"])] == base["imports"]
-    assert config["train#dataloader#views"] == "@train#rank_views"
+    loaders = ["train#labelled_dataloader", "self_training#dataloader"] if name == "train" else ["train#dataloader"]
+    for loader in loaders:
+        assert config[f"{loader}#views"] == "@train#rank_views"
+        assert base[f"{loader}#views"] == "@train#views"
     assert config["train#rank_views#views"] == "@train#views"
     wrapper = config["train#trainer#loss_function"].removeprefix("@")
     assert config[wrapper]["loss"] == base["train#trainer#loss_function"] == "@train#loss"

@@ -360,8 +360,9 @@ def test_a_single_file_is_segmented_like_a_folder(phantom, chain, tmp_path):
 def test_augmentation_can_be_chosen(phantom, tmp_path):
     options = {
         "default": {},
-        "none": {"augment": False},
-        "intensity": {"augment_intensity": True},
+        "none": {"augmentation": "none"},
+        "intensity": {"augmentation": "paper+intensity"},
+        "strong": {"augmentation": "strong"},
         "mixup": {"mixup_alpha": 0.1},
     }
     kernels = []

@@ -33,7 +33,7 @@ from experiments.cells import (
     seconds_per_image,
     stages_of,
 )
-from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
 
 STARTS = {
     "random": Pretraining(),
@@ -96,8 +96,9 @@ def configs(monkeypatch):
 
 @pytest.mark.parametrize("start", STARTS)
 def test_configs_have_what_is_overridden(tmp_path, start):
-    stages = stages_of(make_cell(start, mixup_alpha=0.1), tmp_path)
-    assert [stage.config for stage in stages] == CONFIGS[start]
+    recipe = Recipe("all", "strong", 0.1, 0.9, self_training=True, largest_component=True)
+    stages = stages_of(make_cell(start, recipe=recipe), tmp_path)
+    assert [stage.config for stage in stages] == [*CONFIGS[start], "train"]
     for stage in stages:
         config = json.loads((stage.bundle / "configs" / f"{stage.config}.json").read_text())
         assert {"dataset_dir", "output_dir", "ckpt_dir", *stage.settings} <= set(config), stage.config
@@ -154,10 +155,42 @@ def test_settings_say_what_the_cell_says(tmp_path, start):
         assert settings["pretrained_dir"] == list(stages.values())[-2].folder
 
 
-def test_mixup_is_a_setting_of_fine_tuning_only(tmp_path):
-    plain, mixed = (stages_of(make_cell("GR", mixup_alpha=alpha), tmp_path) for alpha in (0.0, 0.1))
-    assert plain[0] == mixed[0]
-    assert mixed[1].settings == {**plain[1].settings, "mixup_alpha": 0.1}
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("mixup", {"mixup_alpha": 0.1}),
+        ("strong", {"augmentation": "strong"}),
+        ("averaging", {"weight_averaging": 0.99}),
+    ],
+)
+def test_a_recipe_changes_fine_tuning_only(tmp_path, recipe, settings):
+    plain, other = (stages_of(make_cell("GR", recipe=RECIPES[name]), tmp_path) for name in ("paper", recipe))
+    assert plain[0] == other[0]
+    assert other[1].settings == {**plain[1].settings, **settings}
+    assert other[1].folder != plain[1].folder
+
+
+def test_what_is_done_with_the_output_needs_no_other_network(tmp_path):
+    plain, cleaned = (make_cell("GR", recipe=RECIPES[name]) for name in ("paper", "component"))
+    assert stages_of(plain, tmp_path) == stages_of(cleaned, tmp_path)
+    assert plain.folder != cleaned.folder
+
+
+def test_the_teacher_is_the_network_of_the_papers_recipe(tmp_path):
+    plain, beyond = (stages_of(make_cell("GR", recipe=RECIPES[name]), tmp_path) for name in ("paper", "beyond"))
+    assert beyond[:-1] == plain
+    student = {"teacher": plain[-1].folder / "model.pt", **RECIPES["beyond"].settings}
+    assert beyond[-1].settings == {**plain[-1].settings, **student}
+
+
+def test_seconds_of_teacher_and_student_are_added_up(tmp_path, configs):
+    result = run_cell(make_cell(recipe=RECIPES["self"]), tmp_path / "acdc", tmp_path / "runs")
+    assert [name for name, _ in configs] == ["train", "train", *["evaluate"] * 4]
+    teacher, student = stages_of(make_cell(recipe=RECIPES["self"]), tmp_path / "runs")
+    expected = teacher.record["seconds"] + student.record["seconds"]
+    assert result["seconds"] == {"train": pytest.approx(expected, abs=0.06)}
+    checkpoints = {overrides["checkpoint"].parent for name, overrides in configs if name == "evaluate"}
+    assert checkpoints == {student.folder}
 
 
 def folders(cell, runs_dir):
@@ -291,7 +324,7 @@ def test_result_of_a_cell(tmp_path, configs, start):
     cell = make_cell(start)
     result = run_cell(cell, tmp_path / "acdc", tmp_path / "runs")
     assert [name for name, _ in configs] == [*CONFIGS[start], *["evaluate"] * 4]
-    folder = tmp_path / "runs" / cell.folder
+    folder = stages_of(cell, tmp_path / "runs")[-1].folder
     evaluations = [overrides for name, overrides in configs if name == "evaluate"]
     assert [overrides["checkpoint"] for overrides in evaluations] == [
         folder / f"{name}.pt" for name in ("model", "model_running_average", "last", "last_running_average")
@@ -299,6 +332,8 @@ def test_result_of_a_cell(tmp_path, configs, start):
     known = json.loads((bundle_of("acdc") / "configs" / "evaluate.json").read_text())
     assert all(set(overrides) <= set(known) for overrides in evaluations)
     assert len({overrides["output_dir"] for overrides in evaluations}) == 4
+    assert {overrides["output_dir"].parent.name for overrides in evaluations} == {cell.folder}
+    assert not any(overrides["largest_component"] for overrides in evaluations)
     assert [overrides["pictures"] for overrides in evaluations] == [True, False, False, False]
     assert all(overrides["combination"] == "c2" for overrides in evaluations)
 

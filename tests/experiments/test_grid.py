@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining, Schedule, cells_of
+from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe, Schedule, cells_of
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])
 CHANGES = {
@@ -18,7 +18,7 @@ CHANGES = {
     "combination": "c2",
     "seed": 1,
     "schedule": SCHEDULES["smoke"],
-    "mixup_alpha": 0.1,
+    "recipe": RECIPES["beyond"],
 }
 PRETRAINING_CHANGES = {
     "global_strategy": "GR",
@@ -29,11 +29,21 @@ PRETRAINING_CHANGES = {
     "num_partitions": 6,
     "joint_weight": 10.0,
 }
+RECIPE_CHANGES = {
+    "name": "other",
+    "augmentation": "strong",
+    "mixup_alpha": 0.1,
+    "weight_averaging": 0.9,
+    "self_training": True,
+    "largest_component": True,
+}
 DRAWS = {1: ("c1", "c2"), 2: ("c1",), 8: ("c1",), "all": ("c1",)}
 COLUMNS = [(number, dataset) for number, table in TABLES.items() for dataset in table.rows]
 
 
-@pytest.mark.parametrize(("type_", "changes"), [(Cell, CHANGES), (Pretraining, PRETRAINING_CHANGES)])
+@pytest.mark.parametrize(
+    ("type_", "changes"), [(Cell, CHANGES), (Pretraining, PRETRAINING_CHANGES), (Recipe, RECIPE_CHANGES)]
+)
 def test_every_field_is_covered_below(type_, changes):
     assert set(changes) == {field.name for field in fields(type_)}
 
@@ -52,6 +62,17 @@ def test_key_and_name_change_with_every_field_of_the_pretraining(name):
     changed = replace(CELL, pretraining=replace(CELL.pretraining, **{name: PRETRAINING_CHANGES[name]}))
     assert changed.key != CELL.key
     assert changed.name != CELL.name
+
+
+@pytest.mark.parametrize("name", RECIPE_CHANGES)
+def test_key_changes_with_every_field_of_the_recipe(name):
+    changed = replace(CELL, recipe=replace(CELL.recipe, **{name: RECIPE_CHANGES[name]}))
+    assert changed.key != CELL.key
+
+
+def test_recipes_differ_in_more_than_their_names():
+    assert len({replace(recipe, name="") for recipe in RECIPES.values()}) == len(RECIPES)
+    assert all(recipe.name == name for name, recipe in RECIPES.items())
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Schedule)])
@@ -87,7 +108,7 @@ def test_names_of_pretrainings(pretraining, name, initialisation):
 
 
 def test_name_of_a_cell():
-    assert replace(CELL, mixup_alpha=0.1, num_labelled="all").name == "GD+LR+Mixup0.1_all_c1_seed0"
+    assert replace(CELL, recipe=RECIPES["mixup"], num_labelled="all").name == "GD+LR+mixup_all_c1_seed0"
 
 
 @pytest.mark.parametrize(("table", "dataset"), COLUMNS, ids=str)
@@ -138,7 +159,7 @@ def test_table_6_has_every_strategy():
 @pytest.mark.parametrize(
     ("table", "dataset", "message"),
     [
-        (1, "acdc", "table must be one of 2, 3, 4, 5, 6, 7, got 1"),
+        (1, "acdc", "table must be one of 2, 3, 4, 5, 6, 7, beyond, got 1"),
         ("6", "acdc", "table must be one of .* got '6'"),
         (5, "acdc", "dataset must be one of prostate, mmwhs for table 5, got 'acdc'"),
         (6, "ACDC", "dataset must be one of acdc, prostate, mmwhs for table 6, got 'ACDC'"),

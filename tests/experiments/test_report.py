@@ -14,7 +14,7 @@ from PIL import Image
 
 import experiments.report as module
 from experiments.cells import EVALUATIONS
-from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining
+from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe
 from experiments.report import RESULTS, report
 
 STARTS = {
@@ -144,7 +144,8 @@ def test_a_table_is_there_if_one_of_its_rows_has_a_result(tmp_path):
         return [name for name in sections(next(iter(sections(text).values())), "###") if name.startswith("Table")]
 
     assert headings("GR") == [TABLE_6]
-    assert headings("GD") == [f"Table {number}: {TABLES[number].title}" for number in (2, 3, 6)]
+    beyond = f'Table "beyond": {TABLES["beyond"].title}'
+    assert headings("GD") == [*(f"Table {number}: {TABLES[number].title}" for number in (2, 3, 6)), beyond]
     assert headings("GD+LD.d2") == [f"Table {number}: {TABLES[number].title}" for number in (4, 6)]
 
 
@@ -226,7 +227,7 @@ def test_a_shorter_schedule_says_so_at_every_table(tmp_path, schedule):
         f"at batch {used.fine_tuning_batch_size}"
     )
     found = [block for heading, block in sections(section, "###").items() if heading.startswith("Table")]
-    assert len(found) == 3
+    assert len(found) == 4
     for block in found:
         assert (f"The paper's schedule: {steps}." in block) == (schedule == "full")
         assert (f"Not the paper's schedule: {steps}; the paper's: 10,000 global, " in block) == (schedule != "full")
@@ -271,14 +272,30 @@ def test_every_number_of_the_tables_follows_the_results(tmp_path):
 
 
 def test_other_runs_than_the_papers_have_a_table_of_their_own(tmp_path):
-    cells = [replace(make_cell("GD", draw=draw), mixup_alpha=0.2) for draw in ("c1", "c2")]
+    recipe = Recipe("other", mixup_alpha=0.2)
+    cells = [replace(make_cell("GD", draw=draw), recipe=recipe) for draw in ("c1", "c2")]
     text = make_report(tmp_path, [*((cell, 0.5) for cell in cells), (make_cell("random", draw="c2"), 0.3)])
     block = evaluations(text, "Beside the paper's tables")[TITLES[0]]
     assert "Not the paper's schedule" in block
     ((row,), (gain,)) = tables(block)
-    assert (row["start"], row["runs"], row["Dice"], row["paper"]) == ("GD+Mixup0.2", "2 (2 draws)", ".600 ± .000", "–")
-    assert (gain["gain"], gain["mean ± standard error"]) == ("GD+Mixup0.2 − random", "+0.200")
+    assert (row["start"], row["runs"], row["Dice"], row["paper"]) == ("GD+other", "2 (2 draws)", ".600 ± .000", "–")
+    assert (gain["gain"], gain["mean ± standard error"]) == ("GD+other − random", "+0.200")
     assert main_rows(text)["GD"]["runs"] == "0"
+
+
+def test_gains_beyond_the_paper_are_over_its_own_recipe(tmp_path):
+    cells = [replace(make_cell("GD", draw=draw), recipe=RECIPES["self"]) for draw in ("c1", "c2")]
+    plain = [(make_cell("GD", draw=draw), dice) for draw, dice in (("c1", 0.5), ("c2", 0.4))]
+    text = make_report(tmp_path, [*plain, (make_cell("random"), 0.1), *((cell, 0.6) for cell in cells)])
+    block = evaluations(text, f'Table "beyond": {TABLES["beyond"].title}')[TITLES[0]]
+    rows, gains = tables(block)
+    assert {row["start"]: row["Dice"] for row in rows if row["runs"] != "0"} == {
+        "GD": ".550 ± .071",
+        "GD+self": ".700 ± .000",
+    }
+    assert [(gain["gain"], gain["mean ± standard error"]) for gain in gains] == [("GD+self − GD", "+0.150 ± .050")]
+    assert "Gains over GD, paired by draw and seed" in block
+    assert "figures/tablebeyond.png" in text
 
 
 def wrong_lengths():

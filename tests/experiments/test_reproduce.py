@@ -15,7 +15,7 @@ from filelock import FileLock
 import experiments.cells as cells_module
 import experiments.reproduce as module
 from experiments.cells import read_result, stages_of
-from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
 from experiments.reproduce import RESULTS, reproduce, result_path
 
 FEW = {"table": 6, "schedule": "smoke", "starts": "random,GD,GD+LR", "num_labelled": 1, "combinations": "c1"}
@@ -98,18 +98,16 @@ def test_seeds_on_the_command_line(tmp_path, cells, option, seeds):
     assert [cell.seed for cell in cells] == seeds
 
 
-def test_cells_with_mixup_are_cells_of_their_own(tmp_path, results, cells):
-    reproduce("data", **FEW, runs_dir=str(tmp_path))
-    plain = list(cells)
-    del cells[:]
-    reproduce("data", **FEW, runs_dir=str(tmp_path), mixup_alpha=0.1)
-    assert [(cell.row, cell.mixup_alpha) for cell in cells] == [(f"{cell.row}+Mixup0.1", 0.1) for cell in plain]
+def test_recipes_beyond_the_paper(tmp_path, results, cells):
+    reproduce("data", table="beyond", schedule="smoke", starts="GD,GD+beyond", num_labelled=1, runs_dir=str(tmp_path))
+    assert [cell.row for cell in cells] == ["GD", "GD+beyond"] * 5
+    assert all(cell.recipe == RECIPES["beyond"] for cell in cells[1::2])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": 9}, "table must be one of 2, 3, 4, 5, 6, 7, got 9"),
+        ({"table": 9}, "table must be one of 2, 3, 4, 5, 6, 7, beyond, got 9"),
         ({"dataset": "brain"}, "dataset must be one of acdc.* got 'brain'"),
         ({"table": 5}, "dataset must be one of prostate, mmwhs for table 5, got 'acdc'"),
         ({"schedule": "short"}, "schedule must be one of full, reduced, smoke, got 'short'"),
@@ -119,7 +117,6 @@ def test_cells_with_mixup_are_cells_of_their_own(tmp_path, results, cells):
         ({"num_labelled": 8, "combinations": "c5"}, "combinations must be among c1, c2, c3, got c5"),
         ({"seeds": (0, -1)}, "seeds must be whole numbers from 0, got -1"),
         ({"seeds": "a"}, "seeds must be whole numbers from 0, got 'a'"),
-        ({"mixup_alpha": -1.0}, "mixup_alpha must be at least 0, got -1.0; the paper's is 0.1"),
         ({"engine": "slurm"}, "engine must be one of local, ray, got 'slurm'"),
         ({"address": "auto"}, "address, gpus_per_cell and cpus_per_cell must be left out unless engine is 'ray'"),
         ({"gpus_per_cell": 1}, "address, gpus_per_cell and cpus_per_cell must be left out unless engine is 'ray'"),

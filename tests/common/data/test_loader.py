@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from common.data.loader import BatchLoader, PairLoader
+from common.data.loader import BatchLoader, ConcatLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
 from common.transforms.intensity_views import RandomIntensity
@@ -104,6 +104,28 @@ def test_pair_needs_epochs_of_one_length():
     second = BatchLoader(first.slices, first.sampler, first.views, 4)
     with pytest.raises(ValueError, match="second must have as many steps_per_epoch as first, 5, got 4"):
         PairLoader(first, second)
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "mapped"])
+def test_two_loaders_make_one_batch(mapped):
+    slices = make_slices(labelled=True, mapped=mapped)
+
+    def views(images, labels, generator):
+        return images + torch.rand(1, generator=generator), labels
+
+    first, second = (
+        BatchLoader(slices, UniformSampler(slices, size), views, 5, seed) for size, seed in ((4, 3), (2, 1003))
+    )
+    together = ConcatLoader(first, second)
+    together.first_step = 1
+    batches = iter(together)
+    for step, (inputs, targets) in enumerate(islice(batches, 2), start=1):
+        assert len(inputs) == len(targets) == 6
+        for loader, part in ((first, slice(4)), (second, slice(4, 6))):
+            expected, expected_targets = loader.batch(step)
+            assert torch.equal(inputs[part], expected)
+            assert torch.equal(targets[part], expected_targets)
+    batches.close()
 
 
 def reading_threads():

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
-from common.transforms.intensity_views import RandomFineTuningIntensity, RandomIntensity, adjust_intensity
+from common.transforms.intensity_views import (
+    RandomFineTuningIntensity,
+    RandomIntensity,
+    RandomStrongIntensity,
+    _blur,
+    adjust_intensity,
+)
 
 
 @pytest.fixture
@@ -126,3 +133,38 @@ def test_no_value_is_read_back_from_the_device(transform, generator) -> None:
 def test_bad_arguments(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         RandomIntensity(**arguments)
+
+
+# ------------------------------------------------------------------------------------------------- strong
+
+
+def test_blur_is_the_gaussian_of_each_image(generator) -> None:
+    images = torch.rand(3, 2, 20, 24, generator=generator)
+    widths = torch.tensor([0.5, 1.0, 1.5])
+    for image, width, result in zip(images, widths, _blur(images, widths, 4), strict=True):
+        for channel, blurred in zip(image, result, strict=True):
+            expected = ndimage.gaussian_filter(channel.double().numpy(), float(width), mode="mirror", radius=4)
+            np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
+
+
+def test_strong_changes_are_those_of_the_generator(images) -> None:
+    first, again, other = (RandomStrongIntensity()(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == images.shape and first.isfinite().all()
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_strong_changes_differ_between_the_images_of_a_batch(generator) -> None:
+    images = torch.rand(1, 1, 32, 32, generator=generator).expand(64, -1, -1, -1)
+    changed = RandomStrongIntensity()(images, generator)
+    untouched = (changed - images).abs().amax(dim=(1, 2, 3)) < 1e-5
+    # Nothing happens to an image with the chance .7^3 .5^3 = .043; the others keep their order of magnitude.
+    assert untouched.float().mean() < 0.2
+    assert len({round(value, 4) for value in changed.mean(dim=(1, 2, 3)).tolist()}) > 50
+    assert changed.abs().max() < 6
+    assert 0.5 < changed.std() / images.std() < 2
+
+
+def test_strong_changes_leave_the_argument_alone_and_bear_an_empty_image(generator) -> None:
+    images = torch.zeros(8, 1, 16, 16)
+    assert RandomStrongIntensity()(images, generator).isfinite().all()
+    assert not images.any()

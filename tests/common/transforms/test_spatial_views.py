@@ -10,6 +10,7 @@ from common.transforms.spatial_views import (
     RandomCropResize,
     RandomElastic,
     RandomSpatial,
+    RandomStrongSpatial,
     SpatialParameters,
     affine_matrices,
     apply_affine,
@@ -410,3 +411,39 @@ def test_no_value_is_read_back_from_the_device(generator) -> None:
     assert [mapped.shape for mapped in RandomSpatial()(images, labels, generator)] == [images.shape, labels.shape]
     one_hot = torch.empty(6, 4, 24, 24, device="meta")
     assert [warped.shape for warped in RandomElastic()(images, one_hot, generator)] == [images.shape, one_hot.shape]
+
+
+# ------------------------------------------------------------------------------------------------- strong
+
+
+def test_strong_parameters_have_their_ranges_and_chances(generator) -> None:
+    angles, scales, flips = RandomStrongSpatial().draw(20000, generator)
+    off_quarter = (angles + 45) % 90 - 45
+    assert off_quarter.abs().max() <= 30.0 and off_quarter.abs().max() > 29.9
+    assert (off_quarter != 0).float().mean() == pytest.approx(0.5, abs=0.02)
+    quarters = ((angles - off_quarter) / 90).round().long() % 4
+    assert (quarters.bincount(minlength=4) / 20000).tolist() == pytest.approx([0.775, 0.075, 0.075, 0.075], abs=0.01)
+    assert scales.max() <= 1.35 and scales.min() >= 1 / 1.35 and scales.max() / scales.min() > 1.8
+    assert (scales != 1).float().mean() == pytest.approx(0.5, abs=0.02)
+    assert scales.log().mean().item() == pytest.approx(0, abs=0.01)
+    assert flips.float().mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_strong_maps_move_images_and_labels_alike(generator) -> None:
+    images = _smooth_images(16, 48, 48, generator)
+    labels = (images[:, 0] > 0.5).to(torch.uint8)
+    mapped, mapped_labels = RandomStrongSpatial()(images, labels, generator)
+    assert mapped.shape == images.shape and mapped_labels.shape == labels.shape
+    clear = (mapped[:, 0] - 0.5).abs() > 0.05
+    assert ((mapped[:, 0] > 0.5) == mapped_labels.bool())[clear].float().mean() > 0.99
+    assert not torch.equal(mapped, images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"max_angle": -1.0}, "max_angle must be at least 0"), ({"max_scale": 1.0}, "max_scale must be above 1, got 1.0")],
+    ids=["angle", "scale"],
+)
+def test_strong_limits_are_checked(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        RandomStrongSpatial(**options)
