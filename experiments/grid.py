@@ -120,7 +120,7 @@ RECIPES = {
         Recipe("averaging", weight_averaging=0.99),
         Recipe("component", largest_component=True),
         Recipe("self", self_training=True),
-        Recipe("beyond", weight_averaging=0.99, self_training=True, largest_component=True),
+        Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
     )
 }
 
@@ -314,7 +314,7 @@ TABLES: dict[int | str, Table] = {
             "α = 0.1. `strong`: wider affine and intensity augmentation. `averaging`: moving average of the weights. "
             "`component`: only the largest connected component of each structure. `self`: a second fine-tuning, "
             "half of whose batches are pre-training volumes with the labels that the network of row GD predicts. "
-            "`beyond`: the last three together."
+            "`beyond`: all of these but Mixup."
         ),
     ),
 }
