@@ -1,4 +1,4 @@
-"""`python -m experiments demo | reproduce | probe | figures | report`."""
+"""`python -m experiments demo | reproduce | probe | figures | report | ship`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from .figures import figures
 from .probe import probe
 from .report import report
 from .reproduce import reproduce
+from .ship import ship
 
 if __name__ == "__main__":
-    fire.Fire({"demo": demo, "reproduce": reproduce, "probe": probe, "figures": figures, "report": report})
+    fire.Fire(
+        {"demo": demo, "reproduce": reproduce, "probe": probe, "figures": figures, "report": report, "ship": ship}
+    )

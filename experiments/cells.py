@@ -35,6 +35,13 @@ _CURVE_POINTS = 100
 # Seconds to wait for a stage that is in use: that of a killed process is free as soon as the system has cleared it up.
 _LOCK_TIMEOUT = 1.0
 
+# What a finished stage leaves for those after it.
+_OUTPUTS = {
+    "pretrain_global": ("pretrained_encoder.pt",),
+    "pretrain_local": ("pretrained_encoder_decoder.pt",),
+    "pretrain_joint": ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"),
+    "train": tuple(EVALUATIONS.values()),
+}
 _RECORD = {"config": str, "seconds": float, "finished": bool, "images": int}
 
 
@@ -67,10 +74,19 @@ class Stage:
         """What is known of its runs: seconds so far, and whether it is finished.
 
         Raises:
-            ResultError: if the file that says so is damaged.
+            ResultError: if the file that says so is damaged, or the stage is finished and its weights are gone.
         """
         path = self.folder / "record.json"
-        return _read_record(path) if path.is_file() else {"seconds": 0.0, "finished": False}
+        if not path.is_file():
+            return {"seconds": 0.0, "finished": False}
+        record = _read_record(path)
+        gone = [name for name in _OUTPUTS[self.config] if not (self.folder / name).is_file()]
+        if record["finished"] and gone:
+            raise ResultError(
+                f"{self.folder}: the run is finished, but files are gone ({', '.join(gone)}): put them back, or delete "
+                "the folder to run this stage again."
+            )
+        return record
 
     @property
     def images(self) -> int:

@@ -172,7 +172,7 @@ def _read_run(path: Path) -> _Run:
         raise ResultError(f"{path} holds the cell {cell.name} of {cell.dataset}, {cell.schedule.name}: move it there.")
     if cell.schedule != SCHEDULES.get(cell.schedule.name):
         raise ResultError(
-            f"{path} was made with {_steps(cell.schedule)}, which are not those of the schedule "
+            f"{path} was made with {steps_of(cell.schedule)}, which are not those of the schedule "
             f"{cell.schedule.name!r}: it can share no table with the others. Move it elsewhere."
         )
     return run
@@ -221,11 +221,12 @@ def _section(group: _Group) -> str:
 def _comparison(schedule: Schedule) -> str:
     full = SCHEDULES["full"]
     if replace(schedule, name=full.name) == full:
-        return f"The paper's schedule: {_steps(schedule)}."
-    return f"**Not the paper's schedule: {_steps(schedule)}; the paper's: {_steps(full)}.**"
+        return f"The paper's schedule: {steps_of(schedule)}."
+    return f"**Not the paper's schedule: {steps_of(schedule)}; the paper's: {steps_of(full)}.**"
 
 
-def _steps(schedule: Schedule) -> str:
+def steps_of(schedule: Schedule) -> str:
+    """Say how long the stages are."""
     return (
         f"{schedule.global_steps:,} global, {schedule.local_steps:,} local and {schedule.fine_tuning_steps:,} "
         f"fine-tuning steps at batch {schedule.fine_tuning_batch_size}"

@@ -59,6 +59,12 @@ def make_cell(start="random", num_labelled=1, combination="c2", seed=3, schedule
     return Cell("acdc", STARTS[start], num_labelled, combination, seed, SCHEDULES[schedule], **changes)
 
 
+def leave_weights(config, folder):
+    for name in module._OUTPUTS.get(config, ()):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 @pytest.fixture
 def stage(tmp_path):
     return Stage(bundle_of("acdc"), "train", tmp_path / "runs" / "stage", {"steps": 4, "batch_size": 8})
@@ -71,6 +77,7 @@ def configs(monkeypatch):
 
     def remember(bundle, name, **overrides):
         run.append((name, overrides))
+        leave_weights(name, overrides["output_dir"])
         if name == "train":
             writer = SummaryWriter(overrides["output_dir"])
             for step in range(1, 251):
@@ -248,6 +255,17 @@ def test_a_finished_stage_is_not_run_again(tmp_path, stage, configs):
     assert stage.images == stage.record["images"] == 32
 
 
+@pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "pretrain_joint", "train"])
+def test_finished_stages_whose_weights_are_gone_are_named(tmp_path, stage, configs, config):
+    stage = replace(stage, config=config)
+    run_stage(stage, tmp_path)
+    name = module._OUTPUTS[config][0]
+    (stage.folder / name).unlink()
+    with pytest.raises(ResultError, match=f"stage: the run is finished, but files are gone .{name}.: put them back, or delete"):
+        run_stage(stage, tmp_path)
+    assert len(configs) == 1
+
+
 def test_an_interrupted_stage_goes_on_and_adds_up_its_seconds(tmp_path, stage, monkeypatch):
     def break_off(*_, **__):
         time.sleep(0.2)
@@ -258,7 +276,12 @@ def test_an_interrupted_stage_goes_on_and_adds_up_its_seconds(tmp_path, stage, m
         run_stage(stage, tmp_path)
     assert not stage.record["finished"]
     assert 0.2 <= stage.record["seconds"] < 1
-    monkeypatch.setattr(module, "run_config", lambda *_, **__: time.sleep(0.3))
+
+    def finish(bundle, name, output_dir, **_):
+        time.sleep(0.3)
+        leave_weights(name, output_dir)
+
+    monkeypatch.setattr(module, "run_config", finish)
     run_stage(stage, tmp_path)
     assert stage.record["finished"]
     assert 0.5 <= stage.record["seconds"] < 2
@@ -291,6 +314,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path, stage, configs):
 def test_a_stage_that_another_process_has_finished_meanwhile_is_not_run(tmp_path, stage, configs, monkeypatch):
     class FinishedWhileWaiting(FileLock):
         def acquire(self, *args, **kwargs):
+            leave_weights("train", stage.folder)
             (stage.folder / "record.json").write_text(
                 json.dumps({"config": "train", "seconds": 1.0, "finished": True, "images": 32})
             )
@@ -407,6 +431,7 @@ def test_estimates(tmp_path):
         path.parent.mkdir()
         values = {"config": config, "seconds": seconds, "finished": finished, "images": images}
         path.write_text(json.dumps(values))
+        leave_weights(config, path.parent)
 
     record("a", "train", 100.0, 1000)
     record("b", "train", 300.0, 1000)

@@ -1,0 +1,157 @@
+"""Put the weights of finished runs into a bundle, with what was measured of them and a model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from common.checkpoints import content_hash, read_weights
+from common.files import atomic_file, write_text_atomically
+
+from .cells import EVALUATIONS, ResultError, bundle_of, read_result, stages_of
+from .grid import SCHEDULES, Cell
+from .report import steps_of
+from .stages import REPOSITORY
+
+_EVALUATION, _MODEL = next(iter(EVALUATIONS.items()))
+_ENCODER, _DECODER = "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"
+
+
+def ship(result: str, decoder_result: str, runs_dir: str = str(REPOSITORY / "runs")) -> None:
+    """Copy the weights of two cells' runs into their bundle's `models`, and write down what they are.
+
+    `pretrained_encoder.pt` and `model.pt` are those of the first cell, `pretrained_encoder_decoder.pt` is that of the
+    second one. `eval_metrics` and `weights` of the bundle's metadata and the model card `models/README.md` are written
+    from the result files.
+
+    Args:
+        result: file of a cell whose pre-training is global.
+        decoder_result: file of a cell whose pre-training is global and local, of the same dataset.
+        runs_dir: where the cells were run.
+
+    Raises:
+        ResultError: if a result file is missing or damaged, or the weights of its run are.
+        ValueError: if a cell has not the pre-training that is asked for, or the two have different datasets.
+    """
+    (cell, content), (decoder_cell, _) = (_read(Path(path)) for path in (result, decoder_result))
+    _check(cell, decoder_cell)
+    runs = Path(runs_dir).resolve()
+    stages, decoder_stages = (stages_of(one, runs / one.schedule.name) for one in (cell, decoder_cell))
+    sources = {
+        _ENCODER: (cell, stages[0].folder / _ENCODER),
+        _DECODER: (decoder_cell, decoder_stages[-2].folder / _DECODER),
+        _MODEL: (cell, stages[-1].folder / _MODEL),
+    }
+    for _, path in sources.values():
+        read_weights(path)  # before anything is copied
+    bundle = bundle_of(cell.dataset)
+    weights: dict[str, Any] = {}
+    for name, (own, path) in sources.items():
+        with atomic_file(bundle / "models" / name) as temporary:
+            shutil.copyfile(path, temporary)
+        weights[name] = {
+            "cell": own.name,
+            "schedule": own.schedule.name,
+            "pretraining": own.pretraining.name,
+            "sha256": content_hash(bundle / "models" / name),
+        }
+    weights[_MODEL]["largest_component"] = cell.recipe.largest_component
+    weights[_MODEL]["result"] = Path(result).resolve().relative_to(REPOSITORY).as_posix()
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata["eval_metrics"] = metrics_of(content)
+    metadata["weights"] = weights
+    write_text_atomically(path, json.dumps(metadata, indent=4, ensure_ascii=False) + "\n")
+    write_text_atomically(bundle / "models" / "README.md", model_card(bundle, metadata, content, cell))
+    print(f"Wrote {', '.join(weights)} and README.md to {bundle / 'models'}.")
+
+
+def metrics_of(result: dict[str, Any]) -> dict[str, float]:
+    """Return what a result file says of its selected checkpoint: mean test Dice and that of each structure."""
+    dice = result["evaluations"][_EVALUATION]["mean_dice"]
+    return {"mean_dice": dice["mean"], **{f"{name}_dice": value for name, value in dice.items() if name != "mean"}}
+
+
+def model_card(bundle: Path, metadata: dict[str, Any], result: dict[str, Any], cell: Cell) -> str:
+    """Write the model card of a bundle's weights from its metadata and the result file of `model.pt`."""
+    evaluation = result["evaluations"][_EVALUATION]
+    structures = [name for name in evaluation["mean_dice"] if name != "mean"]
+    numbers = " | ".join(f"{evaluation['mean_dice'][name]:.3f}" for name in (*structures, "mean"))
+    worst = min(evaluation["volumes"], key=lambda volume: volume["mean"])
+    weights = metadata["weights"]
+    files = "\n".join(
+        f"| `{name}` | {entry['pretraining']} | {entry['cell']}, {entry['schedule']} | `{entry['sha256']}` |"
+        for name, entry in weights.items()
+    )
+    clean = " --largest_component True" if cell.recipe.largest_component else ""
+    return f"""---
+license: {metadata["weights_license"]}
+library_name: monai
+tags: [monai, medical, segmentation, contrastive-learning]
+---
+
+# Weights of {metadata["name"]}
+
+Written by `python -m experiments ship` from `{weights[_MODEL]["result"]}`.
+
+{metadata["description"]}.
+
+| file | pre-training | run, schedule | SHA-256 |
+|---|---|---|---|
+{files}
+
+`{_ENCODER}` holds the encoder, `{_DECODER}` the encoder and decoder blocks, `{_MODEL}` the whole network with
+batch-norm statistics recomputed on unlabelled volumes. All are state dicts that load with `weights_only=True`.
+
+## Training
+
+Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.combination}), seed {cell.seed}, \
+recipe "{cell.recipe.name}" (see `experiments/results/README.md` of the repository). Schedule: \
+{steps_of(cell.schedule)}; the paper's: {steps_of(SCHEDULES["full"])}. Device: {result["device"]}; \
+commit {result["commit"]}.
+
+## Measured
+
+Test Dice of `{_MODEL}` over {len(evaluation["volumes"])} volumes that no stage has seen, in 3-D on the native grid; \
+lowest: {worst["id"]}, {worst["mean"]:.3f}.
+
+| {" | ".join(structures)} | mean |
+|{"---|" * (len(structures) + 1)}
+| {numbers} |
+
+To repeat it:
+
+    python -m monai.bundle run run --config_file configs/evaluate.json --dataset_dir DIR{clean}
+
+## Terms, use and limits
+
+{(bundle / "docs" / "data_license.txt").read_text(encoding="utf-8").strip()}
+
+{metadata["intended_use"]} One draw and one seed: the repository's results say how much runs scatter. Further limits:
+`docs/README.md`.
+"""
+
+
+def _read(path: Path) -> tuple[Cell, dict[str, Any]]:
+    try:
+        cell = Cell.from_dict(json.loads(path.read_text(encoding="utf-8"))["cell"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{path} is not a whole result file ({error!r}): name one that `reproduce` wrote.") from error
+    result = read_result(path, cell)
+    if result is None:
+        raise ResultError(f"{path} is gone.")
+    return cell, result
+
+
+def _check(cell: Cell, decoder_cell: Cell) -> None:
+    """Refuse cells that have not the weights that are shipped."""
+    for name, own, wanted in (("result", cell, "encoder"), ("decoder_result", decoder_cell, "encoder_decoder")):
+        if own.pretraining.initialisation != wanted or own.pretraining.joint_weight:
+            kind = "global and then local" if wanted == "encoder_decoder" else "global"
+            raise ValueError(f"{name} must be of a cell whose pre-training is {kind}, got {own.name}.")
+    if cell.dataset != decoder_cell.dataset:
+        raise ValueError(
+            f"result and decoder_result must be of one dataset, got {cell.dataset} and {decoder_cell.dataset}."
+        )
