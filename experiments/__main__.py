@@ -1,4 +1,4 @@
-"""`python -m experiments demo | reproduce | probe | figures | report`."""
+"""`python -m experiments demo | reproduce | probe | figures | report | prostate_smoke`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ import fire
 from .demo import demo
 from .figures import figures
 from .probe import probe
+from .prostate_smoke import prostate_smoke
 from .report import report
 from .reproduce import reproduce
 
 if __name__ == "__main__":
-    fire.Fire({"demo": demo, "reproduce": reproduce, "probe": probe, "figures": figures, "report": report})
+    fire.Fire(
+        {
+            "demo": demo,
+            "reproduce": reproduce,
+            "probe": probe,
+            "figures": figures,
+            "report": report,
+            "prostate_smoke": prostate_smoke,
+        }
+    )
