@@ -121,6 +121,12 @@ def test_table_explains_the_facts():
     assert sorted(explained) == sorted(json.loads(FILES["bundle_kidney/facts.json"]))
 
 
+def test_nothing_is_claimed_that_was_measured_elsewhere(followed):
+    metadata = json.loads((followed / "bundle_kidney" / "configs" / "metadata.json").read_text())
+    assert metadata["weights"] == metadata["eval_metrics"] == {}
+    assert not (followed / "bundle_kidney" / "models" / "README.md").exists()
+
+
 def test_facts_reach_every_config_that_has_them(followed):
     facts = json.loads(FILES["bundle_kidney/facts.json"])
     reached = set()

@@ -40,7 +40,7 @@ class Split(NamedTuple):
     Attributes:
         pretrain: volumes to pre-train on; their labels are not used.
         labelled: volumes to fine-tune on.
-        validation: volumes that choose the checkpoint.
+        validation: volumes that choose the checkpoint; if there are none, the last weights are taken.
         test: volumes that are only ever evaluated.
     """
 
@@ -73,10 +73,10 @@ def read_split(path: str | os.PathLike[str], num_labelled: int | str, combinatio
         The ids of this draw, each list in the order of the file.
 
     Raises:
-        SplitError: if the file does not exist or is not valid JSON in the form above; if a list is empty, has an id
-            twice, or a draw has another number of labelled ids than it says; if a test id is also in a labelled,
-            validation or pre-training list, or a validation id among the labelled ones of the same draw; or if the
-            file has no such draw.
+        SplitError: if the file does not exist or is not valid JSON in the form above; if a list is empty that is not
+            of validation volumes, a list has an id twice, or a draw has another number of labelled ids than it says; if
+            a test id is also in a labelled, validation or pre-training list, or a validation id among the labelled ones
+            of the same draw; or if the file has no such draw.
     """
     pretrain, test, draws = _read(Path(path))
     number = str(num_labelled)
@@ -188,7 +188,7 @@ def _read(path: Path) -> tuple[_Ids, _Ids, _Draws]:
             name = f"draws {number} {combination}"
             _require_keys(path, name, draw, {"labelled", "validation"})
             labelled = _ids(path, f"{name} labelled", draw["labelled"])
-            validation = _ids(path, f"{name} validation", draw["validation"])
+            validation = _ids(path, f"{name} validation", draw["validation"], may_be_empty=True)
             if number != _ALL and len(labelled) != int(number):
                 raise SplitError(
                     f"{path}: {name} labelled must have {number} ids, got {len(labelled)}: {', '.join(labelled)}."
@@ -218,10 +218,11 @@ def _members(path: Path, name: str, value: Any) -> list[tuple[str, Any]]:
     return list(value.items())
 
 
-def _ids(path: Path, name: str, value: Any) -> _Ids:
+def _ids(path: Path, name: str, value: Any, may_be_empty: bool = False) -> _Ids:
     """Return a list of ids as a tuple, after checking that it is one, has some, and has none twice."""
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise SplitError(f"{path}: {name} must be a list of at least one id, each a string, got {value!r}.")
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not (value or may_be_empty):
+        how_many = "ids" if may_be_empty else "at least one id"
+        raise SplitError(f"{path}: {name} must be a list of {how_many}, each a string, got {value!r}.")
     if repeated := sorted({item for item in value if value.count(item) > 1}):
         raise SplitError(f"{path}: {name} must have each id once, got {', '.join(repeated)} more than once.")
     return tuple(value)

@@ -85,6 +85,12 @@ def test_lists_the_draws_when_asked_for_another(split_file, num_labelled, combin
         read_split(split_file(VALID), num_labelled, combination)
 
 
+def test_there_may_be_no_validation_volumes(split_file):
+    content = copy.deepcopy(VALID)
+    content["draws"]["1"]["c1"]["validation"] = []
+    assert read_split(split_file(content), 1, "c1").validation == ()
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
@@ -103,6 +109,11 @@ def test_lists_the_draws_when_asked_for_another(split_file, num_labelled, combin
         (["draws", "2", "c1", "labelled"], ["a", "b", "c"], "draws 2 c1 labelled must have 2 ids, got 3: a, b, c"),
         (["draws", "all", "c1", "labelled"], [], "draws all c1 labelled must be a list of at least one id"),
         (["test"], "t", "test must be a list of at least one id, each a string, got 't'"),
+        (
+            ["draws", "1", "c1", "validation"],
+            "v",
+            "draws 1 c1 validation must be a list of ids, each a string, got 'v'",
+        ),
         (["pretrain"], [1, 2], "pretrain must be a list of at least one id, each a string"),
         (["draws"], {}, "draws must be an object with at least one member"),
         (["draws", "2"], ["c1"], "draws 2 must be an object with at least one member"),
