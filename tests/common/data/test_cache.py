@@ -517,6 +517,7 @@ def test_interrupting_ends_the_processes_and_keeps_what_is_there(tmp_path, to_al
         save(tmp_path / f"{seed}.nii.gz", seed)
     code = f"""
 from tests.common.data.test_cache import *
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 cached = make_counting(Path({str(tmp_path / "cache")!r}), wait=0.0)
 cached.transform.transforms[-1].wait = 2.0  # not part of what is done, so the fingerprint is that of no waiting
 fill_cache(sorted(Path({str(tmp_path)!r}).glob("*.nii.gz")), cached, num_workers=2)
