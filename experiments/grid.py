@@ -195,6 +195,8 @@ class Table:
     """By dataset."""
     baseline: str = "random"
     """Name of the row that gains are counted from."""
+    further_gains: Sequence[tuple[str, str]] = ()
+    """Names of two rows each: one that gains are counted from as well, and one that may be better."""
     notes: str = ""
 
 
@@ -311,6 +313,7 @@ TABLES: dict[int | str, Table] = {
             ]
         },
         baseline="GD",
+        further_gains=(("random+beyond", "GD+beyond"),),
         notes=(
             "All rows have the same labelled volumes and are tested alike; all but the last have the same pre- "
             "training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. `averaging`: "

@@ -203,7 +203,7 @@ def _section(group: _Group) -> str:
                 f"{number} --dataset {dataset} --schedule {schedule.name}`, with `--starts`, `--num_labelled`, "
                 "`--combinations` and `--seeds` for a part of it.\n",
                 f"{table.notes}\n" if table.notes else "",
-                _table(lines, runs, table.baseline),
+                _table(lines, runs, table.baseline, table.further_gains),
                 _dice_figure(lines, group, number),
             ]
             shown |= {run.cell.key for line in lines for run in _select(runs, line)}
@@ -233,10 +233,15 @@ def steps_of(schedule: Schedule) -> str:
     )
 
 
-def _table(lines: Sequence[_Line], runs: Sequence[_Run], baseline: str = Table.baseline) -> str:
-    parts = [_evaluation(lines, runs, _MAIN, baseline)]
+def _table(
+    lines: Sequence[_Line],
+    runs: Sequence[_Run],
+    baseline: str = Table.baseline,
+    further_gains: Sequence[tuple[str, str]] = (),
+) -> str:
+    parts = [_evaluation(lines, runs, _MAIN, baseline, further_gains)]
     for evaluation in _FURTHER:
-        content = _evaluation(lines, runs, evaluation, baseline)
+        content = _evaluation(lines, runs, evaluation, baseline, further_gains)
         parts.append(f"<details><summary>{_title(evaluation)}</summary>\n\n{content}\n</details>\n")
     return f"**{_title(_MAIN)}**\n\n" + "\n".join(parts)
 
@@ -246,7 +251,13 @@ def _title(evaluation: str) -> str:
     return f"{checkpoint.capitalize()} checkpoint, batch-norm statistics: {statistics_}"
 
 
-def _evaluation(lines: Sequence[_Line], runs: Sequence[_Run], evaluation: str, baseline: str) -> str:
+def _evaluation(
+    lines: Sequence[_Line],
+    runs: Sequence[_Run],
+    evaluation: str,
+    baseline: str,
+    further_gains: Sequence[tuple[str, str]],
+) -> str:
     """Write the table of one evaluation, the gains over the baseline, and whether the paper's order holds."""
     numbers = sorted({run.number for line in lines for run in _select(runs, line)}, key=labelled_order)
     structures = [name for name in dict.fromkeys(chain(*(run.dice[evaluation] for run in runs))) if name != "mean"]
@@ -268,13 +279,14 @@ def _evaluation(lines: Sequence[_Line], runs: Sequence[_Run], evaluation: str, b
                     "–" if paper is None or not dice else f"{statistics.mean(dice) - paper:+.3f}",
                 ]
                 means.append(f"| {number} | {line.name} | {' | '.join(entries)} |")
-            difference = _differences(runs, baseline, line.name, number, evaluation)
-            if difference and line.name != baseline:
-                gains.append(f"| {number} | {line.name} − {baseline} | {len(difference)} | {_with_error(difference)} |")
+            firsts = [baseline, *(first for first, second in further_gains if second == line.name)]
+            for first in (first for first in firsts if first != line.name):
+                if difference := _differences(runs, first, line.name, number, evaluation):
+                    error = _with_error(difference)
+                    gains.append(f"| {number} | {line.name} − {first} | {len(difference)} | {error} |")
     parts = ["\n".join(means), ""]
     if len(gains) > 2:
-        over = "random initial weights" if baseline == Table.baseline else baseline
-        parts += [f"Gains over {over}, paired by draw and seed:\n", "\n".join(gains), ""]
+        parts += ["Gains, paired by draw and seed:\n", "\n".join(gains), ""]
     return "\n".join([*parts, *_order_holds(lines, runs, numbers, evaluation)])
 
 

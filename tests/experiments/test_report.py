@@ -294,8 +294,16 @@ def test_gains_beyond_the_paper_are_over_its_own_recipe(tmp_path):
         "GD+self": ".700 ± .000",
     }
     assert [(gain["gain"], gain["mean ± standard error"]) for gain in gains] == [("GD+self − GD", "+0.150 ± .050")]
-    assert "Gains over GD, paired by draw and seed" in block
     assert "figures/tablebeyond.png" in text
+
+
+def test_gains_of_the_pre_training_under_the_recipe_beyond(tmp_path):
+    beyond = {start: replace(make_cell(start), recipe=RECIPES["beyond"]) for start in ("random", "GD")}
+    text = make_report(tmp_path, [(beyond["random"], 0.5), (beyond["GD"], 0.7)])
+    _, gains = tables(evaluations(text, f'Table "beyond": {TABLES["beyond"].title}')[TITLES[0]])
+    assert [(gain["gain"], gain["mean ± standard error"]) for gain in gains] == [
+        ("GD+beyond − random+beyond", "+0.200")
+    ]
 
 
 def wrong_lengths():
