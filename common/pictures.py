@@ -36,7 +36,8 @@ def draw_comparison(
     at the top and the patient's left on the right, pixels in their true proportions.
 
     Args:
-        image_path: NIfTI file of (X, Y, Z) in any orientation, any intensities.
+        image_path: NIfTI file of (X, Y, Z) in any orientation, any intensities. Of a file with channels, (X, Y, Z, C),
+            the first is shown.
         label: (X, Y, Z) integers on the grid of the file, or None to leave its row out.
         prediction: (X, Y, Z) integers on the grid of the file.
         class_names: names of the classes, the background's first.
@@ -52,10 +53,9 @@ def draw_comparison(
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*file.header.get_zooms()[:3], 1.0])
 
     def oriented(values: Any) -> MetaTensor:
-        # A file may also have the shape (X, Y, Z, 1).
-        return orient(MetaTensor(np.array(values, np.float32).reshape(1, *file.shape[:3]), affine=affine))[0]
+        return orient(MetaTensor(np.array(values, np.float32)[None], affine=affine))[0]
 
-    image = oriented(file.dataobj)
+    image = oriented(file.dataobj[(..., *[0] * (file.ndim - 3))])
     width, height, _ = voxel_spacing(image)
     given = {"label": label, "prediction": prediction}
     rows = {"image": None, **{name: oriented(classes) for name, classes in given.items() if classes is not None}}

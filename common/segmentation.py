@@ -32,16 +32,17 @@ def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None
 
     Args:
         labels: (X, Y, Z) integers from 0 to 255.
-        image_path: the image, (X, Y, Z) or (X, Y, Z, 1); its affine, voxel sizes and qform/sform codes are taken over.
+        image_path: the image, (X, Y, Z) or, with channels, (X, Y, Z, C); its affine, voxel sizes and qform/sform codes
+            are taken over.
         target: the file, ending in .nii.gz.
 
     Raises:
         ValueError: if the shapes differ.
     """
     image = nibabel.load(image_path)
-    if labels.shape != image.shape[:3] or image.shape[3:] not in ((), (1,)):
+    if labels.shape != image.shape[:3]:
         raise ValueError(
-            f"labels must have the shape {image.shape} of {image_path}, got {labels.shape}; "
+            f"labels must have the shape {image.shape[:3]} of {image_path}, got {labels.shape}; "
             "bring them back to the grid of the file."
         )
     header = image.header.copy()

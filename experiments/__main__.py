@@ -1,4 +1,4 @@
-"""`python -m experiments demo | reproduce | probe | figures | report | ship`."""
+"""`python -m experiments demo | reproduce | probe | figures | report | ship | prostate_smoke`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import fire
 from .demo import demo
 from .figures import figures
 from .probe import probe
+from .prostate_smoke import prostate_smoke
 from .report import report
 from .reproduce import reproduce
 from .ship import ship
 
 if __name__ == "__main__":
     fire.Fire(
-        {"demo": demo, "reproduce": reproduce, "probe": probe, "figures": figures, "report": report, "ship": ship}
+        {
+            "demo": demo,
+            "reproduce": reproduce,
+            "probe": probe,
+            "figures": figures,
+            "report": report,
+            "ship": ship,
+            "prostate_smoke": prostate_smoke,
+        }
     )

@@ -6,27 +6,87 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from .phantom import write_acdc_phantom, write_phantom_splits, write_reoriented
+from common.data import datalists
+
+from .phantom import (
+    write_acdc_phantom,
+    write_mmwhs_phantom,
+    write_phantom_splits,
+    write_prostate_phantom,
+    write_reoriented,
+)
 from .stages import REPOSITORY, run_config
 
-BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_PRETRAIN, NUM_TEST = 9, 4
 GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 150, 30, 60
+CROP: dict[str, Any] = {"crop_size": 50, "crop_start": [5, 35]}  # the share of the image that it is in the paper
 
 
-def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
-    """Pre-train, fine-tune, evaluate and segment phantom volumes; a folder of an earlier demo is replaced.
+@dataclass(frozen=True)
+class Task:
+    """A dataset of the demonstration.
+
+    Attributes:
+        bundle: its folder.
+        write: writes so many phantoms into a folder and returns their ids.
+        datalist: lists what is in that folder.
+        geometry: what the bundle's configs are overridden with: fewer and larger pixels, so that it takes minutes.
+    """
+
+    bundle: Path
+    write: Callable[..., list[str]]
+    datalist: Callable[[Path], list[dict[str, str]]]
+    geometry: dict[str, Any]
+
+
+TASKS = {
+    "acdc": Task(
+        bundle=REPOSITORY / "bundle_acdc",
+        write=write_acdc_phantom,
+        datalist=datalists.acdc,
+        geometry={"image_size": [96, 96], "spacing_mm": 2.2},
+    ),
+    "prostate": Task(
+        bundle=REPOSITORY / "bundle_prostate",
+        write=write_prostate_phantom,
+        datalist=datalists.msd_prostate,
+        geometry={"image_size": [96, 96], "spacing_mm": 1.25},
+    ),
+    "mmwhs": Task(
+        bundle=REPOSITORY / "bundle_mmwhs",
+        write=write_mmwhs_phantom,
+        datalist=datalists.mmwhs,
+        geometry={"image_size": [96, 96], "spacing_mm": 2.5},
+    ),
+}
+
+
+def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> None:
+    """Prepare, pre-train, fine-tune, evaluate and segment phantom volumes; a folder of an earlier demo is replaced.
 
     Args:
-        output_dir: gets the phantoms, weights, tables and pictures.
+        output_dir: gets the phantoms, weights, tables and pictures; `runs/demo` or `runs/demo_<dataset>` if empty.
+        dataset: acdc, prostate or mmwhs: whose bundle is shown, on phantoms in its layout.
+        labels_dir: with prostate, a folder with the label volumes of MSD Task05 (`prostate_00.nii.gz` and so on) to
+            make the phantoms around; without one their anatomy is made up.
     """
+    if dataset not in TASKS:
+        raise ValueError(f"dataset must be one of {', '.join(TASKS)}, got {dataset!r}.")
+    if labels_dir and (dataset != "prostate" or not Path(labels_dir).is_dir()):
+        raise ValueError(
+            f"labels_dir must be a folder with label volumes, and dataset prostate, got {labels_dir!r} and {dataset!r}."
+        )
     started = time.monotonic()
-    root = Path(output_dir).resolve()
+    task = TASKS[dataset]
+    default = REPOSITORY / "runs" / ("demo" if dataset == "acdc" else f"demo_{dataset}")
+    root = Path(output_dir).resolve() if output_dir else default
     marker = root / ".demo"
     if root.exists() and not marker.is_file() and any(root.iterdir()):
         raise ValueError(
@@ -38,20 +98,15 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
     logging.basicConfig(level=logging.WARNING)
 
     dataset_dir, splits = root / "phantom", root / "splits.json"
-    ids = write_acdc_phantom(dataset_dir, NUM_PRETRAIN + 1 + NUM_TEST)
+    anatomy = {"labels_dir": labels_dir} if labels_dir else {}
+    ids = task.write(dataset_dir, NUM_PRETRAIN + 1 + NUM_TEST, **anatomy)
     write_phantom_splits(splits, ids, NUM_PRETRAIN)
     shared: dict[str, Any] = {"dataset_dir": dataset_dir, "split_path": splits, "cache_dir": root / "cache"}
-    # A quarter of the pixels: minutes, not hours.
-    geometry: dict[str, Any] = {"image_size": [96, 96], "spacing_mm": 2.2}
-    small = {**shared, **geometry}
+    small = {**shared, **task.geometry}
     starts = {"random": "random", "pre-trained": "encoder_decoder"}
 
     stages: list[tuple[str, str, dict[str, Any]]] = [
-        (
-            "pretrain_global",
-            "pretrain_global",
-            {"steps": GLOBAL_STEPS, "hidden_features": 512, "crop_size": 50, "crop_start": [5, 35]},
-        ),
+        ("pretrain_global", "pretrain_global", {"steps": GLOBAL_STEPS, "hidden_features": 512, **CROP}),
         ("pretrain_local", "pretrain_local", {"steps": LOCAL_STEPS}),
     ]
     for start, initialisation in starts.items():
@@ -66,32 +121,34 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
                     "ckpt_dir": folder,
                     "output_dir": folder,
                     "steps": FINE_TUNING_STEPS,
-                    "steps_per_epoch": 20,
+                    "steps_per_epoch": FINE_TUNING_STEPS // 3,
                     "batch_size": 12,
                 },
             ),
             (f"evaluation ({start})", "evaluate", {"checkpoint": folder / "model.pt", "output_dir": folder / "test"}),
         ]
-    with tqdm(total=len(stages) + 1, desc="Demo", unit="stage") as bar:
+    with tqdm(total=len(stages) + 2, desc="Demo", unit="stage") as bar:
+        bar.set_postfix_str("prepare")
+        run_config(task.bundle, "pretrain_global", "prepare", quiet=True, **small)
+        bar.update()
         for description, config, overrides in stages:
             bar.set_postfix_str(description)
             settings = {**small, "ckpt_dir": root / "pretrained", "output_dir": root / config, **overrides}
             if config == "evaluate":
                 settings.pop("ckpt_dir")
-            run_config(BUNDLE, config, quiet=True, **settings)
+            run_config(task.bundle, config, quiet=True, **settings)
             bar.update()
         bar.set_postfix_str("inference in another orientation")
         test_id = ids[-1]
-        stem = f"{test_id}_frame01"
-        original = dataset_dir / "training" / test_id / f"{stem}.nii.gz"
-        reoriented = root / "new" / f"{stem}_SAR.nii.gz"
+        original = next(item["image"] for item in task.datalist(dataset_dir) if item["id"] == test_id)
+        reoriented = root / "new" / f"{Path(original).name.removesuffix('.nii.gz')}_SAR.nii.gz"
         reoriented.parent.mkdir()
         write_reoriented(original, reoriented, "SAR")
         run_config(
-            BUNDLE,
+            task.bundle,
             "inference",
             quiet=True,
-            **geometry,
+            **task.geometry,
             input=reoriented,
             checkpoint=root / "pre-trained" / "model.pt",
             output_dir=root / "segmentations",
@@ -103,6 +160,7 @@ def demo(output_dir: str = str(REPOSITORY / "runs" / "demo")) -> None:
         means = json.loads((root / start / "test" / "evaluation.json").read_text())["mean_dice"]
         print(f"  {start:12s}" + "".join(f"  {name} {value:.3f}" for name, value in means.items()))
     print(f"Picture of a segmentation: {root / 'pre-trained' / 'test' / 'pictures' / f'{test_id}.png'}")
-    print(f"Segmentation of a volume in another orientation: {root / 'segmentations' / f'{stem}_SAR_seg.nii.gz'}")
+    segmentation = root / "segmentations" / reoriented.name.replace(".nii.gz", "_seg.nii.gz")
+    print(f"Segmentation of a volume in another orientation: {segmentation}")
     print(f"It took {(time.monotonic() - started) / 60:.1f} minutes. Phantoms prove that the code runs; they prove")
     print("nothing about patients.")

@@ -23,3 +23,12 @@ def acdc_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"real ACDC volumes are not at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def prostate_dir() -> Path:
+    """Real T2 volumes of the prostate and the label volumes of MSD Task05, which are not part of the repository."""
+    path = SHARED_DATA / "prostate"
+    if not path.is_dir():
+        pytest.skip(f"real prostate volumes are not at {path}")
+    return path

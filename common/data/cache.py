@@ -18,7 +18,7 @@ import os
 import types
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from ..files import atomic_file
 from ..transforms.volume import VolumeError
+from .datalists import DatasetError
 from .disk_space import check_room, room_on_disk
 
 logger = logging.getLogger(__name__)
@@ -282,6 +283,35 @@ def fill_cache(
             check_room(cached.cache_dir, first.stat().st_size * (len(missing) - done), *_ROOM)
     if failures:
         raise VolumeError("\n".join([f"{len(failures)} of {len(files)} volumes cannot be preprocessed:", *failures]))
+
+
+def prepare(
+    datalist: Callable[[str], list[dict[str, str]]], dataset_dir: str, cached: CachedTransformd, **options: Any
+) -> None:
+    """Fill the cache with all images of a dataset; what is wrong with some of them is said after the others are done.
+
+    Args:
+        datalist: one of `datalists`.
+        dataset_dir: the dataset's folder.
+        cached: the transform.
+        **options: `num_workers` and `progress`, see `fill_cache`.
+
+    Raises:
+        DatasetError: if there is no dataset, or files of it are missing or there twice.
+        VolumeError: if files could not be preprocessed; it also says what a `DatasetError` would.
+    """
+    problem: DatasetError | None = None
+    try:
+        items = datalist(dataset_dir)
+    except DatasetError as error:
+        problem, items = error, error.usable
+    try:
+        fill_cache([item["image"] for item in items], cached, **options)
+    except VolumeError as error:
+        raise VolumeError(f"{error}\n{problem or ''}".strip()) from None
+    if problem is not None:
+        raise problem
+    logger.info(f"All {len(items)} volumes of {dataset_dir} are in {cached.cache_dir}.")
 
 
 def num_cores() -> int:

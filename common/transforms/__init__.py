@@ -13,6 +13,10 @@ from .volume import CheckVolumed as CheckVolumed
 from .volume import MatchLabeld as MatchLabeld
 from .volume import OrientSlices as OrientSlices
 from .volume import OrientSlicesd as OrientSlicesd
+from .volume import RepeatTrimd as RepeatTrimd
 from .volume import ResampleInPlane as ResampleInPlane
 from .volume import ResampleInPlaned as ResampleInPlaned
+from .volume import SelectChanneld as SelectChanneld
+from .volume import TrimToBody as TrimToBody
+from .volume import TrimToBodyd as TrimToBodyd
 from .volume import VolumeError as VolumeError

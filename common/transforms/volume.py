@@ -20,13 +20,26 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
+from monai.transforms import (
+    BorderPad,
+    GaussianSmooth,
+    InvertibleTransform,
+    MapLabelValue,
+    MapTransform,
+    Orientation,
+    Resize,
+    SpatialCrop,
+    generate_spatial_bounding_box,
+)
 from monai.utils import TraceKeys, ensure_tuple_rep
 
 logger = logging.getLogger(__name__)
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _THICK_SLICE_RATIO = 1.5
+_SLICE_AXES = ("thickest", "fixed")
+_BODY_FRACTION = 0.1
+_BLOCK_VOXELS = 2**22
 _RESIZE_MODES = {"bilinear": "trilinear", "nearest": "nearest-exact"}
 
 
@@ -58,6 +71,43 @@ def _affine(volume: MetaTensor) -> np.ndarray:
     if not isinstance(volume, MetaTensor):
         raise TypeError(f"volume must be a MetaTensor, got {type(volume).__name__}; load it with LoadImaged.")
     return np.asarray(volume.affine.cpu(), dtype=np.float64)
+
+
+class SelectChanneld(MapTransform):
+    """Take one channel of an image that has several, such as one sequence of a multi-parametric examination.
+
+    An image of one channel, that is a 3-D file, is taken as it is for channel 0.
+
+    Args:
+        keys: keys of the images, (C, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
+        channel: index of the channel, from 0.
+
+    Raises:
+        ValueError: if `channel` is negative.
+        VolumeError: if an image has no such channel.
+    """
+
+    def __init__(self, keys: KeysCollection, channel: int) -> None:
+        super().__init__(keys)
+        if channel < 0:
+            raise ValueError(f"channel must be an index from 0, got {channel!r}.")
+        self.channel = int(channel)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with images of one channel, (1, X, Y, Z)."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[key]
+            if self.channel >= image.shape[0]:
+                raise VolumeError(
+                    f"{volume_name(image)} must have the channel {self.channel}, counted from 0, but its channels are "
+                    f"{', '.join(map(str, range(image.shape[0])))} ({_size(image.shape[1:])} voxels each). Set channel "
+                    "to the one that is wanted, or replace the file by one that has it."
+                )
+            if image.shape[0] > 1:
+                # A copy, so that the other channels do not stay in memory.
+                d[key] = image[self.channel : self.channel + 1].clone()
+        return d
 
 
 class CheckVolumed(MapTransform):
@@ -204,18 +254,25 @@ class OrientSlices(InvertibleTransform):
     and an oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without
     thick slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
 
+    With a fixed slice axis it always is. That is for data of which some volumes have thick slices in one direction,
+    some in another and some none, so that the slices of all of them show the same view.
+
     The inverse restores axes and affine exactly, also where the axes lie at 45 degrees between two directions; there
     MONAI's own inverse may choose other axes than the forward pass did.
 
     Args:
         axcodes: three letters, one of each pair L/R, P/A, I/S.
+        slice_axis: "thickest", see above, or "fixed" for the one closest to the third code in any case.
 
     Raises:
-        ValueError: if `axcodes` is not of that form.
+        ValueError: if `axcodes` or `slice_axis` is not of that form.
     """
 
-    def __init__(self, axcodes: str) -> None:
+    def __init__(self, axcodes: str, slice_axis: str = "thickest") -> None:
         self.axcodes = _checked_axcodes(axcodes)
+        if slice_axis not in _SLICE_AXES:
+            raise ValueError(f"slice_axis must be one of {', '.join(_SLICE_AXES)}, got {slice_axis!r}.")
+        self.slice_axis = slice_axis
 
     def __call__(self, volume: MetaTensor) -> MetaTensor:
         """Return the volume with axes reordered and flipped, and the affine that goes with it.
@@ -247,7 +304,7 @@ class OrientSlices(InvertibleTransform):
         target = nib.orientations.axcodes2ornt(self.axcodes, labels=_AXIS_LABELS)
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         *_, second, thickest = np.argsort(spacing)
-        if spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]:
+        if self.slice_axis == "thickest" and spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]:
             is_slice = target[:, 0] == world_axes[thickest]
             target = np.concatenate([target[~is_slice], target[is_slice]])
             if not is_slice[2]:  # the third direction lies in the plane: show it as radiology does
@@ -261,12 +318,15 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
     Args:
         keys: keys of the volumes.
         axcodes: three letters, one of each pair L/R, P/A, I/S.
+        slice_axis: "thickest" or "fixed".
         allow_missing_keys: do not raise if a key is missing.
     """
 
-    def __init__(self, keys: KeysCollection, axcodes: str, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, axcodes: str, slice_axis: str = "thickest", allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self._orient = OrientSlices(axcodes)
+        self._orient = OrientSlices(axcodes, slice_axis)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the volumes oriented."""
@@ -280,6 +340,114 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self._orient.inverse(d[key])
+        return d
+
+
+class TrimToBody(InvertibleTransform):
+    """Cut off what lies around the body: air, and what a scanner or a program has filled with a constant.
+
+    A voxel is body if its intensity is at least a tenth of the way from the 1st to the 99th percentile of the volume.
+    What is kept is the box around all of these voxels and a margin, as far as there are voxels.
+
+    The inverse puts zeros where something was cut off.
+
+    Args:
+        margin_mm: width of the margin in mm, rounded up to whole voxels in each axis.
+
+    Raises:
+        ValueError: if `margin_mm` is negative or infinite.
+    """
+
+    def __init__(self, margin_mm: float) -> None:
+        if not 0 <= margin_mm < float("inf"):
+            raise ValueError(f"margin_mm must be a number of at least 0 in mm, got {margin_mm!r}.")
+        self.margin_mm = float(margin_mm)
+
+    def __call__(self, volume: MetaTensor) -> MetaTensor:
+        """Return the box.
+
+        Args:
+            volume: (1, X, Y, Z).
+
+        Returns:
+            (1, X', Y', Z'), with the affine of the box.
+        """
+        low, high = np.percentile(volume.as_tensor().cpu().numpy(), [1, 99])
+        least = float(low + _BODY_FRACTION * (high - low))
+        margin = np.ceil(self.margin_mm / voxel_spacing(volume)).astype(int).tolist()
+        start, end = generate_spatial_bounding_box(volume, lambda voxels: voxels >= least, None, margin, True)
+        trimmed = SpatialCrop(roi_start=start, roi_end=end)(volume).clone()  # a view would keep the whole in memory
+        self.push_transform(trimmed, replace=True)
+        return trimmed
+
+    def inverse(self, volume: MetaTensor) -> MetaTensor:
+        """Put (C, X', Y', Z') back where it was in the volume of the forward pass; C may differ."""
+        trace = self.pop_transform(volume)[TraceKeys.EXTRA_INFO]
+        pad = BorderPad(trace[TraceKeys.EXTRA_INFO]["cropped"])
+        with pad.trace_transform(False):
+            return pad(volume)
+
+
+class TrimToBodyd(MapTransform, InvertibleTransform):
+    """Dictionary version of `TrimToBody`, for images; a label is trimmed like its image by `RepeatTrimd`.
+
+    Args:
+        keys: keys of the volumes.
+        margin_mm: width of the margin in mm.
+        allow_missing_keys: do not raise if a key is missing.
+    """
+
+    def __init__(self, keys: KeysCollection, margin_mm: float, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._trim = TrimToBody(margin_mm)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes trimmed."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self._trim(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the volumes in their former size."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self._trim.inverse(d[key])
+        return d
+
+
+class RepeatTrimd(MapTransform):
+    """Trim labels to the box that their image was trimmed to; do nothing if it was not trimmed.
+
+    Args:
+        keys: keys of the labels, in the size and orientation that the image had before it was trimmed.
+        reference: key of the image, which may have been through more transforms, or come from the cache.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str) -> None:
+        super().__init__(keys)
+        self.reference = reference
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the labels trimmed; the log says where one loses labelled voxels by that."""
+        d = dict(data)
+        trims = [
+            operation[TraceKeys.EXTRA_INFO]
+            for operation in d[self.reference].applied_operations
+            if operation[TraceKeys.CLASS_NAME] == TrimToBody.__name__
+        ]
+        for trim in trims:
+            cut = np.reshape(trim[TraceKeys.EXTRA_INFO]["cropped"], (3, 2))
+            for key in self.key_iterator(d):
+                label = d[key]
+                ends = np.subtract(label.shape[1:], cut[:, 1])
+                trimmed = SpatialCrop(roi_start=cut[:, 0], roi_end=ends)(label)
+                if lost := int(label.count_nonzero()) - int(trimmed.count_nonzero()):
+                    logger.warning(
+                        f"{volume_name(label)} loses {lost} labelled voxels, which lie outside the body as its image "
+                        "shows it. If they are more than a few, take a larger margin, or do not trim."
+                    )
+                d[key] = trimmed
         return d
 
 
@@ -321,8 +489,8 @@ class ResampleInPlane(InvertibleTransform):
             for length, old, new in zip(volume.shape[1:3], spacing, self.spacing_mm, strict=False)
         ]
         # Plain "nearest" of torch takes the lower corner of a voxel and so shifts labels by up to half a voxel.
-        resize = Resize((*size, -1), mode=_RESIZE_MODES[self.mode], anti_aliasing=self.mode == "bilinear")
-        resampled = resize(volume)
+        resize = Resize((*size, -1), mode=_RESIZE_MODES[self.mode])
+        resampled = resize(_smooth_in_plane(volume, size) if self.mode == "bilinear" else volume)
         self.push_transform(resampled, replace=True)
         return resampled
 
@@ -330,6 +498,24 @@ class ResampleInPlane(InvertibleTransform):
         """Bring (C, X', Y', Z) back to the grid of the forward pass; C may differ."""
         trace = self.pop_transform(volume)[TraceKeys.EXTRA_INFO]
         return Resize(-1).inverse_transform(volume, trace)
+
+
+def _smooth_in_plane(volume: MetaTensor, size: Sequence[int]) -> MetaTensor:
+    """Smooth an image (C, X, Y, Z) for shrinking to `size` in the plane; an axis that grows is left as it is.
+
+    This is what MONAI's `Resize` does with `anti_aliasing`, but some slices at a time, since the filter needs twenty
+    times the memory of what it is applied to.
+    """
+    factors = torch.tensor(volume.shape[1:3]) / torch.tensor(size)
+    if not (factors > 1).any():
+        return volume
+    smooth = GaussianSmooth(sigma=[*((factors - 1) / 2).clamp(min=0).tolist(), 0.0])
+    smoothed = volume.to(torch.float32, copy=True)
+    num_slices = max(1, _BLOCK_VOXELS // volume[..., 0].numel())
+    for start in range(0, volume.shape[-1], num_slices):
+        block = slice(start, start + num_slices)
+        smoothed[..., block] = smooth(smoothed.as_tensor()[..., block])
+    return smoothed
 
 
 class ResampleInPlaned(MapTransform, InvertibleTransform):
@@ -368,24 +554,30 @@ class ResampleInPlaned(MapTransform, InvertibleTransform):
 
 
 class MatchLabeld(MapTransform):
-    """Check a label against its image and put it on the image's grid.
+    """Check a label against its image, put it on the image's grid, and turn its values into class indices.
 
     Labels are often stored with a header that disagrees with that of the image. Equal sizes are taken to mean the same
     grid, so the label gets the affine that the image was stored with. The image itself may already be preprocessed.
 
+    Where several values are of one class, the first is the proper one. The others are known slips in the files; the log
+    says in how many voxels they occur.
+
     Args:
         keys: keys of the labels, (1, three spatial axes) as loaded.
         reference: key of the image, which must have been loaded by `LoadImaged`.
-        values: the class indices that may occur, whole numbers.
+        values: the values that may occur, whole numbers: class indices, or for each value (a number or its digits, as
+            JSON has no other keys) the class index that it stands for.
 
     Raises:
         VolumeError: if the label has another size than the stored image, or other values than the given ones.
     """
 
-    def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int]) -> None:
+    def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int] | Mapping[Any, int]) -> None:
         super().__init__(keys)
         self.reference = reference
-        self.values = tuple(int(value) for value in values)
+        mapping = dict(values) if isinstance(values, Mapping) else dict(zip(values, values, strict=True))
+        self.values = {int(value): int(index) for value, index in mapping.items()}
+        self._map = MapLabelValue(list(self.values), list(self.values.values()), torch.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with each label in float32 and with the affine of the stored image."""
@@ -393,12 +585,21 @@ class MatchLabeld(MapTransform):
         image = d[self.reference]
         for key in self.key_iterator(d):
             _check_label_shape(d[key], image)
-            _check_label_values(d[key], self.values)
-            label = d[key].to(torch.float32, copy=True)
+            _check_label_values(d[key], tuple(self.values))
+            self._report_slips(d[key])
+            label = self._map(d[key])
             label.affine = torch.as_tensor(image.meta["original_affine"])
             label.meta["original_affine"] = image.meta["original_affine"]
             d[key] = label
         return d
+
+    def _report_slips(self, label: MetaTensor) -> None:
+        proper: dict[int, int] = {}
+        for value, index in self.values.items():
+            if proper.setdefault(index, value) != value and (count := int((label == value).sum())):
+                logger.warning(
+                    f"{volume_name(label)} has {count} voxels of {value}, which are taken for {proper[index]}."
+                )
 
 
 def _check_label_shape(label: MetaTensor, image: MetaTensor) -> None:

@@ -1,8 +1,9 @@
-"""A phantom dataset with a filled cache, and a way to run the bundle's configs on it in seconds."""
+"""Phantom datasets with filled caches, and a way to run the bundles' configs on them in seconds."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -11,21 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monai.bundle import ConfigParser
 
-from common.data.cache import fill_cache
-from common.data.datalists import acdc
-from experiments.phantom import write_acdc_phantom, write_phantom_splits
-from experiments.stages import run_config
+from common.data.cache import prepare
+from experiments.phantom import (
+    write_acdc_phantom,
+    write_mmwhs_phantom,
+    write_phantom_splits,
+    write_prostate_phantom,
+)
+from experiments.stages import load_config, run_config
 from tests.conftest import REPOSITORY
 
-BUNDLE = REPOSITORY / "bundle_acdc"
+BUNDLES = {name: REPOSITORY / f"bundle_{name}" for name in ("acdc", "prostate", "mmwhs")}
+BUNDLE = BUNDLES["acdc"]
 CONFIGS = BUNDLE / "configs"
 NUM_PRETRAIN = 4
 
 # Everything that makes a result or a cache entry: images of a ninth of the pixels, and an N4 that hardly iterates.
 # A string is what MONAI Label gives as the device; float32 so that no test depends on the processor's instructions.
-PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#4#iterations": [5, 5]}
+PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#6#iterations": [5, 5]}
+# The labels of 18 (to pre-train on) and 32 (to test on) lack a class, in the phantom as in the real data.
+PROSTATE_IDS = [f"prostate_{number}" for number in ("00", "01", "02", "18", "29", "32", "34")]
+SPACING_MM = {"acdc": 2.4, "prostate": 1.8, "mmwhs": 3.2}
 NETWORK = {"device": "cpu", "precision": "float32"}
 STEPS = {"steps": 2, "steps_per_epoch": 1, "batch_size": 16}
 GLOBAL = {"hidden_features": 16, "crop_size": 40, "crop_start": [3, 20]}
@@ -51,11 +59,17 @@ def undisturbed() -> Iterator[None]:
         root.setLevel(level)
 
 
+def contents(bundle: Path) -> dict[str, dict[str, Any]]:
+    """Read all configs of a bundle that are not laid over another."""
+    return {name: json.loads((bundle / "configs" / f"{name}.json").read_text(encoding="utf-8")) for name in OPTIONS}
+
+
 @dataclass(frozen=True)
 class Phantom:
     """Seven phantom patients: four to pre-train on (the first of them labelled), one for validation, two to test on."""
 
     root: Path
+    bundle: Path = BUNDLE
 
     @property
     def dataset_dir(self) -> Path:
@@ -69,15 +83,22 @@ class Phantom:
     def cache_dir(self) -> Path:
         return self.root / "cache"
 
+    @property
+    def items(self) -> dict[str, dict[str, str]]:
+        """The items of the datalist, by id."""
+        datalist = load_config(self.bundle, "pretrain_global").get_parsed_content("datalist")
+        return {item["id"]: item for item in datalist(self.dataset_dir)}
+
     def image(self, patient: str) -> Path:
-        return self.dataset_dir / "training" / patient / f"{patient}_frame01.nii.gz"
+        return Path(self.items[patient]["image"])
 
     def label(self, patient: str) -> Path:
-        return self.dataset_dir / "training" / patient / f"{patient}_frame01_gt.nii.gz"
+        return Path(self.items[patient]["label"])
 
     def settings(self, config: str, folder: Path, **overrides: Any) -> dict[str, Any]:
         """Return what has to be overridden for a small run that writes to `folder` only."""
         settings: dict[str, Any] = {**PREPROCESSING, **NETWORK, **OPTIONS[config], "output_dir": folder / config}
+        settings["spacing_mm"] = SPACING_MM[self.bundle.name.removeprefix("bundle_")]
         if config == "inference":
             settings["checkpoint"] = folder / "models" / "model.pt"
         else:
@@ -88,18 +109,55 @@ class Phantom:
     def run(self, config: str, folder: Path, run_id: str = "run", **overrides: Any) -> None:
         """Run a config in this process."""
         with undisturbed():
-            run_config(BUNDLE, config, run_id, **self.settings(config, folder, **overrides))
+            run_config(self.bundle, config, run_id, **self.settings(config, folder, **overrides))
+
+
+def make_phantom(name: str, root: Path) -> Phantom:
+    """Write a phantom dataset in its official layout, its split file and its cache."""
+    phantom = Phantom(root, BUNDLES[name])
+    if name == "acdc":
+        ids = write_acdc_phantom(phantom.dataset_dir, 7, size=(64, 72))
+    elif name == "prostate":
+        ids = write_prostate_phantom(phantom.dataset_dir, PROSTATE_IDS, num_unlabelled=1, size=(64, 72))
+    else:
+        ids = write_mmwhs_phantom(phantom.dataset_dir, 7, size=(56, 64))
+    write_phantom_splits(phantom.split_path, ids, NUM_PRETRAIN)
+    # Filled here, since stages that find two volumes missing start processes, which takes longer than all of them.
+    settings = phantom.settings("pretrain_global", root)
+    config = load_config(phantom.bundle, "pretrain_global", **{key: as_text(value) for key, value in settings.items()})
+    datalist, cached = (config.get_parsed_content(key) for key in ("datalist", "cached_preprocessing"))
+    prepare(datalist, str(phantom.dataset_dir), cached, num_workers=0, progress=False)
+    return phantom
+
+
+def as_text(value: Any) -> Any:
+    """Return a path as MONAI needs it in a config."""
+    return str(value) if isinstance(value, Path) else value
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
-    phantom = Phantom(tmp_path_factory.mktemp("phantom"))
-    ids = write_acdc_phantom(phantom.dataset_dir, 7, size=(64, 72))
-    write_phantom_splits(phantom.split_path, ids, NUM_PRETRAIN)
-    # Filled here, since stages that find two volumes missing start processes, which takes longer than all of them.
-    parser = ConfigParser()
-    parser.read_config(str(CONFIGS / "pretrain_global.json"))
-    parser.update({**PREPROCESSING, "cache_dir": str(phantom.cache_dir)})
-    files = [item["image"] for item in acdc(phantom.dataset_dir)]
-    fill_cache(files, parser.get_parsed_content("cached_preprocessing"), num_workers=0, progress=False)
-    return phantom
+    """The phantom of ACDC; what does not depend on the dataset is tested on it alone."""
+    return make_phantom("acdc", tmp_path_factory.mktemp("acdc"))
+
+
+@pytest.fixture(scope="session")
+def prostate_phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    return make_phantom("prostate", tmp_path_factory.mktemp("prostate"))
+
+
+@pytest.fixture(scope="session")
+def mmwhs_phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    return make_phantom("mmwhs", tmp_path_factory.mktemp("mmwhs"))
+
+
+@pytest.fixture(scope="session", params=BUNDLES)
+def any_phantom(request: pytest.FixtureRequest) -> Phantom:
+    """Each of them in turn."""
+    return request.getfixturevalue("phantom" if request.param == "acdc" else f"{request.param}_phantom")
+
+
+@pytest.fixture(scope="session", params=["prostate", "mmwhs"])
+def other_phantom(request: pytest.FixtureRequest) -> Phantom:
+    """The two that are not ACDC's, in turn."""
+    return request.getfixturevalue(f"{request.param}_phantom")

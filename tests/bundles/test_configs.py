@@ -15,16 +15,22 @@ from monai.bundle.config_item import ComponentLocator
 from common.checkpoints import save_atomically
 from common.networks import UNet2d
 
-from .conftest import CONFIGS, OPTIONS, undisturbed
+from .conftest import BUNDLES, OPTIONS, contents, undisturbed
 
 TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS}
-CONTENTS = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for name in OPTIONS}
+FILES = [path for bundle in BUNDLES.values() for path in sorted((bundle / "configs").glob("*.json"))]
 
 REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
 # Ids that are asked for from outside: by `monai.bundle run`, or as what every config has (see metadata.json and MONAI's
 # properties of a workflow).
 ENTRY_POINTS = {"imports", "run", "training", "prepare", "dataset_dir"}
+
+
+@pytest.fixture(scope="module", params=BUNDLES)
+def configs(request):
+    """The configs of each bundle, by name."""
+    return contents(BUNDLES[request.param])
 
 
 def strings(value, path=""):
@@ -50,9 +56,9 @@ def components(value):
             yield from components(entry)
 
 
-def references(config):
+def references(content):
     """Yield (id of the place, id that it refers to)."""
-    for place, text in strings(CONTENTS[config]):
+    for place, text in strings(content):
         if text.startswith(("@", "%", "$")):
             for target in REFERENCE.findall(text):
                 yield place, target
@@ -68,7 +74,7 @@ def refuse_duplicates(pairs):
     return dict(pairs)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parents[1].name} {path.stem}")
 def test_is_json_without_duplicate_keys(path):
     content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
     overlays = {f"multi_gpu_{name}" for name in TRAINING}
@@ -80,16 +86,18 @@ def test_is_json_without_duplicate_keys(path):
     WORKFLOWS.items(),
     ids=WORKFLOWS,
 )
-def test_has_the_properties_that_monai_defines(phantom, tmp_path, config, workflow_type):
+def test_has_the_properties_that_monai_defines(any_phantom, tmp_path, config, workflow_type):
+    configs = any_phantom.bundle / "configs"
+    num_classes = len(contents(any_phantom.bundle)[config]["class_names"])
     for name in ("model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
-        save_atomically(UNet2d(num_classes=4).state_dict(), tmp_path / "models" / name)
-    settings = phantom.settings(config, tmp_path)
+        save_atomically(UNet2d(num_classes=num_classes).state_dict(), tmp_path / "models" / name)
+    settings = any_phantom.settings(config, tmp_path)
     if config == "inference":
-        settings["input"] = phantom.image("patient007")
+        settings["input"] = any_phantom.image(next(iter(any_phantom.items)))
     with undisturbed():
         workflow = ConfigWorkflow(
-            config_file=str(CONFIGS / f"{config}.json"),
-            meta_file=str(CONFIGS / "metadata.json"),
+            config_file=str(configs / f"{config}.json"),
+            meta_file=str(configs / "metadata.json"),
             logging_file=False,
             workflow_type=workflow_type,
             **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
@@ -99,8 +107,8 @@ def test_has_the_properties_that_monai_defines(phantom, tmp_path, config, workfl
 
 
 @pytest.mark.parametrize("config", OPTIONS)
-def test_entry_points(config):
-    content = CONTENTS[config]
+def test_entry_points(configs, config):
+    content = configs[config]
     assert "initialize" not in content  # MONAI runs it before it has put the bundle on the import path
     assert content["bundle_root"] == "."
     if config in TRAINING:
@@ -110,18 +118,31 @@ def test_entry_points(config):
     assert ("prepare" in content) == (config == "pretrain_global")
 
 
-@pytest.mark.parametrize("key", ["network_def", "preprocessing", "class_names", "image_size", "spacing_mm", "device"])
-def test_is_the_same_in_all_configs(key):
-    values = [content[key] for content in CONTENTS.values()]  # a KeyError says that one of them lacks it
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("network_def", "preprocessing", "class_names", "image_size", "spacing_mm", "device"),
+        *("channel", "slice_axis", "trim_margin_mm", "n4_shrink"),
+    ],
+)
+def test_is_the_same_in_all_configs(configs, key):
+    values = [content[key] for content in configs.values()]  # a KeyError says that one of them lacks it
     assert values == values[:1] * len(OPTIONS)
 
 
 @pytest.mark.parametrize(
-    "key", ["cached_preprocessing", "dataset_dir", "split_path", "cache_dir", "ckpt_dir", "precision", "seed"]
+    "key",
+    ["cached_preprocessing", "dataset_dir", "datalist", "split_path", "cache_dir", "ckpt_dir", "precision", "seed"],
 )
-def test_is_the_same_wherever_there_is_a_dataset(key):
-    values = [content[key] for name, content in CONTENTS.items() if name != "inference"]
+def test_is_the_same_wherever_there_is_a_dataset(configs, key):
+    values = [content[key] for name, content in configs.items() if name != "inference"]
     assert values == values[:1] * (len(OPTIONS) - 1)
+
+
+@pytest.mark.parametrize("key", ["extra_unlabelled_ids", "label_values"])
+def test_is_the_same_wherever_it_is_used(configs, key):
+    values = [content[key] for content in configs.values() if key in content]
+    assert len(values) > 1 and values == values[:1] * len(values)
 
 
 @pytest.mark.parametrize(
@@ -146,20 +167,20 @@ def test_is_the_same_wherever_there_is_a_dataset(key):
         ("pretrain_local train#augmentation", "pretrain_joint train#local#augmentation"),
     ],
 )
-def test_repeated_parts_have_not_drifted_apart(ours, theirs):
+def test_repeated_parts_have_not_drifted_apart(configs, ours, theirs):
     parts = []
     for where in (ours, theirs):
         config, path = where.split()
-        part = CONTENTS[config]
+        part = configs[config]
         for key in path.split("#"):
             part = part[key]
         parts.append(part)
     assert parts[0] == parts[1]
 
 
-def test_joint_training_has_every_option_of_the_two_stages():
+def test_joint_training_has_every_option_of_the_two_stages(configs):
     """But for the frozen encoder's batch norm and weights; and a run goes on only if none of them has changed."""
-    stages, joint = [CONTENTS[name] for name in ("pretrain_global", "pretrain_local")], CONTENTS["pretrain_joint"]
+    stages, joint = [configs[name] for name in ("pretrain_global", "pretrain_local")], configs["pretrain_joint"]
     known = {
         name: value
         for stage in reversed(stages)  # so that the global stage's strategy counts
@@ -174,8 +195,8 @@ def test_joint_training_has_every_option_of_the_two_stages():
     assert settings[2] == {k: v for k, v in expected.items() if k not in {"encoder_batch_norm", "pretrained_sha256"}}
 
 
-def test_local_part_of_joint_training_differs_from_the_local_stage_in_names_only():
-    stage, joint = CONTENTS["pretrain_local"]["train"], CONTENTS["pretrain_joint"]["train"]["local"]
+def test_local_part_of_joint_training_differs_from_the_local_stage_in_names_only(configs):
+    stage, joint = configs["pretrain_local"]["train"], configs["pretrain_joint"]["train"]["local"]
     renamed = json.loads(json.dumps(joint).replace("@local_strategy", "@strategy").replace("@train#local#", "@train#"))
     assert renamed["dataloader"].pop("seed") == "$@seed + 1000" and renamed["dataloader"].pop("_desc_")
     expected = {name: dict(stage[name]) if name == "dataloader" else stage[name] for name in renamed}
@@ -183,17 +204,17 @@ def test_local_part_of_joint_training_differs_from_the_local_stage_in_names_only
     assert renamed == expected
 
 
-def test_unlabelled_volumes_are_selected_alike():
+def test_unlabelled_volumes_are_selected_alike(configs):
     """Fine-tuning takes its batch-norm statistics from the volumes that were pre-trained on."""
-    selection = CONTENTS["pretrain_global"]["train"]["dataset"]["data"]
-    assert CONTENTS["train"]["unlabelled"]["dataset"]["data"] == (
+    selection = configs["pretrain_global"]["train"]["dataset"]["data"]
+    assert configs["train"]["unlabelled"]["dataset"]["data"] == (
         f"{selection} if os.path.isdir(@dataset_dir) and @batch_norm_statistics == 'recomputed' else []"
     )
 
 
 @pytest.mark.parametrize("config", TRAINING)
-def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
-    content = CONTENTS[config]
+def test_handlers_and_datasets_have_the_form_that_monai_reads(configs, config):
+    content = configs[config]
     assert all(isinstance(entry, dict) and "_target_" in entry for entry in content["train"]["handlers"])
     assert content["train"]["trainer"]["train_handlers"] == "@train#handlers"
     sections = ["train", "validate"] if config == "train" else ["train"]
@@ -215,7 +236,6 @@ def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
                 "num_partitions": 4,
                 "steps": 10000,
                 "learning_rate": 1e-3,
-                "extra_unlabelled_ids": [],
             },
         ),
         (
@@ -248,21 +268,21 @@ def test_handlers_and_datasets_have_the_form_that_monai_reads(config):
             },
         ),
         ("evaluate", {"subset": "test", "num_labelled": 1, "combination": "c1", "largest_component": False}),
-        ("inference", {"image_size": [192, 192], "spacing_mm": 1.36719, "largest_component": False}),
+        ("inference", {"largest_component": False}),
     ],
 )
-def test_defaults_are_those_of_the_paper(config, defaults):
-    assert {key: CONTENTS[config][key] for key in defaults} == defaults
+def test_defaults_are_those_of_the_paper(configs, config, defaults):
+    assert {key: configs[config][key] for key in defaults} == defaults
 
 
 @pytest.mark.parametrize("config", OPTIONS)
-def test_every_id_is_used(config):
-    content, found = CONTENTS[config], list(references(config))
+def test_every_id_is_used(configs, config):
+    content, found = configs[config], list(references(configs[config]))
     ids = [name for name in content if name not in ENTRY_POINTS]
     ids += [
         f"{section}#{name}"
         for section, parts in content.items()
-        if isinstance(parts, dict) and "_target_" not in parts and section != "key_metric"
+        if isinstance(parts, dict) and "_target_" not in parts and section not in {"key_metric", "label_values"}
         for name in parts
     ]
     unused = [name for name in ids if not any(within(to, name) and not within(place, name) for place, to in found)]
@@ -270,10 +290,10 @@ def test_every_id_is_used(config):
 
 
 @pytest.mark.parametrize("config", OPTIONS)
-def test_every_reference_leads_somewhere(config):
+def test_every_reference_leads_somewhere(configs, config):
     missing = set()
-    for _, name in references(config):
-        part = CONTENTS[config]
+    for _, name in references(configs[config]):
+        part = configs[config]
         for key in name.split("#"):
             part = part.get(key, ...) if isinstance(part, dict) else ...
         # What an object was made with is looked up in its config, as in @validate#dataset#data.
@@ -283,18 +303,18 @@ def test_every_reference_leads_somewhere(config):
 
 
 @pytest.mark.parametrize("config", OPTIONS)
-def test_imports_are_those_that_are_used(config):
-    imported = [re.split(r" as | import |^\$import ", text)[-1] for text in CONTENTS[config]["imports"]]
-    code = " ".join(text for place, text in strings(CONTENTS[config]) if text[0:1] == "$" and "imports" not in place)
+def test_imports_are_those_that_are_used(configs, config):
+    imported = [re.split(r" as | import |^\$import ", text)[-1] for text in configs[config]["imports"]]
+    code = " ".join(text for place, text in strings(configs[config]) if text[0:1] == "$" and "imports" not in place)
     # A name with a dot behind it and none before it; "@" begins the id of something else, quotes a path.
     used = set(re.findall(r"(?<![\w.@#'/])([A-Za-z_]\w*)\.", code))
     assert sorted(imported) == sorted(used & {*imported, "torch", "monai", "os", "common"})
 
 
 @pytest.mark.parametrize("config", OPTIONS)
-def test_components_exist_and_take_their_arguments(config):
+def test_components_exist_and_take_their_arguments(configs, config):
     locator = ComponentLocator()
-    for component in components(CONTENTS[config]):
+    for component in components(configs[config]):
         name = component["_target_"]
         path = name if "." in name else f"{locator.get_component_module_name(name)}.{name}"
         target = pydoc.locate(path)

@@ -142,7 +142,9 @@ def test_nothing_to_outline(tmp_path, figures):
 def test_any_kind_of_file(tmp_path, figures, dtype):
     image = make_image()
     label, prediction = make_maps()
-    save(tmp_path / "image.nii", image.astype(dtype)[..., None])  # one frame of a 4-D file
+    save(
+        tmp_path / "image.nii", np.stack([image, image[::-1]], axis=-1).astype(dtype)
+    )  # 4-D: the first channel is shown
     draw_comparison(str(tmp_path / "image.nii"), label, prediction, NAMES, "", tmp_path / "a.png")
     assert np.array_equal(figures[0].axes[0].images[0].get_array(), image[:, :, 2].T)
 

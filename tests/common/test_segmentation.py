@@ -31,7 +31,7 @@ def labels_of(shape=SHAPE):
 
 def make_image(sform=1, qform=1, dtype=np.int16, shape=SHAPE):
     image = nibabel.Nifti1Image(np.arange(np.prod(shape)).reshape(shape).astype(dtype), None)
-    image.header.set_zooms((1.5, 1.25, 8.0, 1.0)[: len(shape)])
+    image.header.set_zooms((1.5, 1.25, 8.0, 1.0, 1.0)[: len(shape)])
     image.set_sform(AFFINE, code=sform)
     image.set_qform(AFFINE, code=qform)
     if not sform and not qform:
@@ -112,8 +112,9 @@ def test_scaling_and_display_range_of_the_image_are_not_taken_over(tmp_path):
     assert written.header["cal_min"] == written.header["cal_max"] == 0
 
 
-def test_one_frame_of_a_4d_file(tmp_path):
-    nibabel.save(make_image(shape=(*SHAPE, 1)), tmp_path / "image.nii.gz")
+@pytest.mark.parametrize("channels", [(1,), (2,), (1, 2)], ids=str)
+def test_image_with_channels(tmp_path, channels):
+    nibabel.save(make_image(shape=(*SHAPE, *channels)), tmp_path / "image.nii.gz")
     save_segmentation(labels_of(), str(tmp_path / "image.nii.gz"), tmp_path / "seg.nii.gz")
     written = nibabel.load(tmp_path / "seg.nii.gz")
     assert written.shape == SHAPE and written.header.get_zooms() == (1.5, 1.25, 8.0)

@@ -261,7 +261,9 @@ def test_finished_stages_whose_weights_are_gone_are_named(tmp_path, stage, confi
     run_stage(stage, tmp_path)
     name = module._OUTPUTS[config][0]
     (stage.folder / name).unlink()
-    with pytest.raises(ResultError, match=f"stage: the run is finished, but files are gone .{name}.: put them back, or delete"):
+    with pytest.raises(
+        ResultError, match=f"stage: the run is finished, but files are gone .{name}.: put them back, or delete"
+    ):
         run_stage(stage, tmp_path)
     assert len(configs) == 1
 

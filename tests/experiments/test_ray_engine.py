@@ -48,6 +48,8 @@ def run_fake_config(bundle, name, **overrides):
             interfere(folder)
         with state.open("a") as steps:
             steps.write(f"{step}\n")
+    for weights in cells_module._OUTPUTS[name]:
+        (folder / weights).touch()
 
 
 def interfere(folder):

@@ -32,7 +32,8 @@ from monai.transforms import (
 )
 
 import common.data.cache as cache
-from common.data.cache import CachedTransformd, describe_failure, fill_cache, fingerprint
+from common.data.cache import CachedTransformd, describe_failure, fill_cache, fingerprint, prepare
+from common.data.datalists import DatasetError
 from common.transforms import CheckVolumed, N4BiasFieldCorrectiond, OrientSlicesd, ResampleInPlaned, VolumeError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -441,6 +442,36 @@ def test_a_single_missing_entry_is_computed_here(tmp_path, capsys):
     fill_cache(paths, cached)
     assert Marker.calls == 3
     assert capsys.readouterr().err == ""
+
+
+def make_datalist(paths, problem: str = ""):
+    def datalist(dataset_dir):
+        items = [{"id": path, "image": path} for path in paths]
+        if problem:
+            raise DatasetError(f"{dataset_dir}: {problem}", items)
+        return items
+
+    return datalist
+
+
+@pytest.mark.parametrize("damage", [False, True], ids=["good images", "a bad image"])
+@pytest.mark.parametrize("problem", ["", "a label has no image"], ids=["complete", "incomplete"])
+def test_prepare_goes_on_and_says_at_the_end_what_is_wrong(tmp_path, caplog, damage, problem):
+    cached = make_cached(tmp_path / "cache")
+    paths = [save(tmp_path / f"{seed}.nii.gz", seed) for seed in range(3)]
+    if damage:
+        Path(paths[0]).write_bytes(b"")
+    datalist = make_datalist(paths, problem)
+    if not damage and not problem:
+        with caplog.at_level("INFO"):
+            prepare(datalist, "the folder", cached, num_workers=1, progress=False)
+        assert f"All 3 volumes of the folder are in {tmp_path / 'cache'}." in caplog.text
+    else:
+        with pytest.raises(VolumeError if damage else DatasetError) as caught:
+            prepare(datalist, "the folder", cached, num_workers=1, progress=False)
+        assert ("1 of 3 volumes cannot be preprocessed" in str(caught.value)) == damage
+        assert ("the folder: a label has no image" in str(caught.value)) == bool(problem)
+    assert len(entries(tmp_path / "cache")) == 3 - damage
 
 
 def test_no_room_for_the_others_is_told_after_the_first(tmp_path, monkeypatch):

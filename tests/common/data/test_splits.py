@@ -235,6 +235,78 @@ def test_acdc_ids_are_all_in_the_real_data(acdc_dir):
                 assert all(Path(item["image"]).is_file() and Path(item["label"]).is_file() for item in items)
 
 
+PROSTATE_SPLITS = ACDC_SPLITS.parents[2] / "bundle_prostate" / "configs" / "splits.json"
+MMWHS_SPLITS = ACDC_SPLITS.parents[2] / "bundle_mmwhs" / "configs" / "splits.json"
+
+
+def prostate(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"prostate_{number:02d}" for number in numbers)
+
+
+def heart(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"mr_train_{number}" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("path", "draws", "counts", "benchmark"),
+    [
+        (PROSTATE_SPLITS, {1: 5, 2: 5, 8: 3, "all": 1}, [17, 2, 15], 15),
+        (MMWHS_SPLITS, {1: 5, 2: 4, 8: 3, "all": 1}, [10, 2, 10], 8),
+    ],
+    ids=["prostate", "mmwhs"],
+)
+def test_draws_of_the_other_datasets(path, draws, counts, benchmark):
+    assert draws_of(path) == {number: tuple(f"c{i + 1}" for i in range(count)) for number, count in draws.items()}
+    for number, names in draws_of(path).items():
+        for name in names:
+            pretrain, labelled, validation, test = read_split(path, number, name)
+            assert [len(pretrain), len(validation), len(test)] == counts
+            assert len(labelled) == (benchmark if number == "all" else number)
+            assert set(labelled) | set(validation) <= set(pretrain)
+
+
+@pytest.mark.parametrize(
+    ("path", "num_labelled", "combination", "labelled", "validation"),
+    [
+        (PROSTATE_SPLITS, 1, "c1", prostate(1), prostate(13, 14)),
+        (PROSTATE_SPLITS, 1, "c5", prostate(4), prostate(25, 28)),
+        (PROSTATE_SPLITS, 2, "c2", prostate(21, 24), prostate(17, 20)),
+        (PROSTATE_SPLITS, 2, "c4", prostate(4, 10), prostate(13, 14)),
+        (PROSTATE_SPLITS, 8, "c2", prostate(2, 4, 6, 7, 10, 16, 21, 18), prostate(17, 20)),
+        (PROSTATE_SPLITS, 8, "c3", prostate(0, 1, 6, 7, 10, 17, 18, 24), prostate(25, 28)),
+        (MMWHS_SPLITS, 1, "c2", heart(1006), heart(1001, 1008)),
+        (MMWHS_SPLITS, 1, "c4", heart(1001), heart(1002, 1005)),
+        (MMWHS_SPLITS, 2, "c2", heart(1009, 1008), heart(1007, 1002)),
+        (MMWHS_SPLITS, 2, "c4", heart(1010, 1007), heart(1004, 1008)),
+        (MMWHS_SPLITS, 8, "c1", heart(1001, 1003, 1004, *range(1006, 1011)), heart(1002, 1005)),
+        (MMWHS_SPLITS, 8, "c3", heart(1001, *range(1003, 1007), *range(1008, 1011)), heart(1007, 1002)),
+    ],
+)
+def test_labelled_and_validation_volumes_of_the_other_datasets(path, num_labelled, combination, labelled, validation):
+    split = read_split(path, num_labelled, combination)
+    assert (split.labelled, split.validation) == (labelled, validation)
+
+
+def test_prostate_ids():
+    split = read_split(PROSTATE_SPLITS, "all")
+    assert split.pretrain == prostate(0, 1, 2, 4, 6, 7, 10, 13, 14, 16, 17, 18, 20, 21, 24, 25, 28)
+    assert split.test == prostate(29, 31, 32, 34, 35, *range(37, 45), 46, 47)
+    assert split.validation == prostate(13, 14)
+    assert set(split.labelled) == set(split.pretrain) - set(split.validation)
+
+
+def test_prostate_ids_are_those_that_have_labels(prostate_dir):
+    split = read_split(PROSTATE_SPLITS, "all")
+    names = {path.name.removesuffix(".nii.gz") for path in (prostate_dir / "msd_labelsTr").glob("*.nii.gz")}
+    assert {*split.pretrain, *split.test} == names
+
+
+def test_mmwhs_ids():
+    split = read_split(MMWHS_SPLITS, "all")
+    assert (split.pretrain, split.test) == (heart(*range(1001, 1011)), heart(*range(1011, 1021)))
+    assert split == read_split(MMWHS_SPLITS, 8, "c1")
+
+
 def test_pretraining_ids_take_extra_ones_but_no_test_volume():
     path = ACDC_SPLITS
     ids = pretraining_ids(path, ["patient011", "patient001"])

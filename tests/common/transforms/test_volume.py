@@ -14,6 +14,7 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     Orientation,
+    Resize,
     ResizeWithPadOrCropd,
     ScaleIntensityRangePercentilesd,
 )
@@ -26,10 +27,15 @@ from common.transforms import (
     MatchLabeld,
     OrientSlices,
     OrientSlicesd,
+    RepeatTrimd,
     ResampleInPlane,
     ResampleInPlaned,
+    SelectChanneld,
+    TrimToBody,
+    TrimToBodyd,
     VolumeError,
 )
+from common.transforms import volume as module
 
 LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 LPS_AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -179,6 +185,40 @@ def test_tensor_without_metadata_is_refused():
         OrientSlices("LPS")(torch.rand(1, 8, 7, 3))
 
 
+# ---- SelectChanneld
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_channel_of_a_4d_file(tmp_path, channel):
+    volume = noise((8, 7, 3, 2))
+    image = SelectChanneld("image", channel)(load()({"image": save(tmp_path / "a.nii.gz", volume)}))["image"]
+    assert np.array_equal(image.numpy(), volume[None, ..., channel])
+    assert np.array_equal(image.affine.numpy(), LPS_AFFINE)
+    assert list(image.meta["spatial_shape"]) == [8, 7, 3]
+    assert image.untyped_storage().nbytes() == 8 * 7 * 3 * 4  # the other channel is not kept
+
+
+@pytest.mark.parametrize("shape", [(8, 7, 3), (8, 7, 3, 1)], ids=str)
+def test_file_of_one_channel_is_taken_as_it_is(tmp_path, shape):
+    data = load()({"image": save(tmp_path / "a.nii.gz", noise(shape))})
+    assert SelectChanneld("image", 0)(data)["image"] is data["image"]
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((8, 7, 3), "0"), ((8, 7, 3, 2), "0, 1")], ids=["3-D", "4-D"])
+def test_missing_channel(tmp_path, shape, channels):
+    path = save(tmp_path / "a.nii.gz", noise(shape))
+    message = (
+        rf"{path} must have the channel 2, counted from 0, but its channels are {channels} \(8 x 7 x 3 .* Set chan"
+    )
+    with pytest.raises(VolumeError, match=message):
+        SelectChanneld("image", 2)(load()({"image": path}))
+
+
+def test_channel_is_checked():
+    with pytest.raises(ValueError, match="channel must be an index from 0, got -1"):
+        SelectChanneld("image", -1)
+
+
 # ---- OrientSlices
 
 ALIGNED = [
@@ -215,6 +255,24 @@ def test_thick_slices_come_last(slice_world_axis, expected, degrees):
         assert oriented.shape[-1] == (4, 5, 6)[slice_axis]
         assert np.allclose(np.linalg.norm(oriented.affine[:3, :3], axis=0), (1.5, 1.5, 8.0))
         assert "".join(nib.aff2axcodes(oriented.affine.numpy())) == expected
+
+
+@pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), (20.0, -15.0, 25.0)], ids=["aligned", "oblique"])
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 8.0), (8.0, 1.5, 1.5), (1.0, 1.1, 1.2)], ids=str)
+def test_fixed_slice_axis_is_the_same_for_all(spacing, degrees):
+    orient = OrientSlices("LPS", slice_axis="fixed")
+    for permutation, signs in ALIGNED:
+        affine = torch.as_tensor(make_affine(spacing, permutation, signs, degrees))
+        volume = MetaTensor(torch.rand(1, 4, 5, 6), affine=affine)
+        oriented = orient(volume)
+        assert "".join(nib.aff2axcodes(oriented.affine.numpy())) == "LPS"
+        restored = orient.inverse(oriented)
+        assert torch.equal(restored.as_tensor(), volume.as_tensor()) and torch.equal(restored.affine, affine)
+
+
+def test_slice_axis_is_checked():
+    with pytest.raises(ValueError, match="slice_axis must be one of thickest, fixed, got 'thick'"):
+        OrientSlicesd("image", "LPS", slice_axis="thick")
 
 
 def test_orientation_moves_every_voxel_with_its_world_position():
@@ -254,6 +312,116 @@ def test_files_without_a_coordinate_system_are_taken_as_they_come(tmp_path):
     oriented = OrientSlices("LPS")(loaded)
     assert nib.aff2axcodes(loaded.affine.numpy()) == ("L", "A", "S")
     assert torch.equal(oriented.as_tensor(), loaded.as_tensor().flip(2))
+
+
+# ---- TrimToBody
+
+
+def make_body(shape=(20, 18, 12), box=((4, 13), (2, 16), (5, 9))) -> np.ndarray:
+    """Air with noise, and a body of 100 in a box."""
+    volume = np.random.default_rng(0).uniform(0, 5, shape)
+    volume[tuple(slice(*limits) for limits in box)] += 100
+    return volume.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("margin_mm", "box"),
+    [
+        (0, [(4, 13), (2, 16), (5, 9)]),
+        (2.5, [(2, 15), (0, 18), (4, 10)]),
+        (1000, [(0, 20), (0, 18), (0, 12)]),
+    ],
+    ids=["none", "some", "everything"],
+)
+def test_body_is_what_is_left(margin_mm, box):
+    affine = make_affine((1.5, 1.0, 8.0), (2, 0, 1), (1, -1, 1), (10.0, 0.0, 20.0))
+    volume = MetaTensor(torch.as_tensor(make_body())[None], affine=torch.as_tensor(affine))
+    trimmed = TrimToBody(margin_mm)(volume)
+    assert torch.equal(trimmed.as_tensor(), volume.as_tensor()[(slice(None), *(slice(*limits) for limits in box))])
+    assert np.allclose(trimmed.affine[:3, 3], affine[:3, :3] @ [low for low, _ in box] + affine[:3, 3])
+    assert trimmed.untyped_storage().nbytes() == trimmed.numel() * 4  # what was cut off is not kept
+
+
+def test_trimming_is_undone_with_zeros():
+    trim = TrimToBodyd("image", 2.5)
+    volume = MetaTensor(torch.as_tensor(make_body())[None], affine=torch.as_tensor(make_affine((1.5, 1.0, 8.0))))
+    trimmed = trim({"image": volume})["image"]
+    two_classes = torch.cat([trimmed, trimmed + 1])
+    restored = trim.inverse({"image": two_classes})["image"]
+    expected = torch.zeros(2, *volume.shape[1:])
+    expected[0, 2:15, :, 4:10] = volume.as_tensor()[0, 2:15, :, 4:10]
+    expected[1, 2:15, :, 4:10] = volume.as_tensor()[0, 2:15, :, 4:10] + 1
+    assert torch.equal(restored.as_tensor(), expected)
+    assert torch.allclose(restored.affine, volume.affine)
+    assert restored.applied_operations == []
+
+
+@pytest.mark.parametrize("margin_mm", [-1, float("nan"), float("inf")], ids=str)
+def test_margin_is_checked(margin_mm):
+    with pytest.raises(ValueError, match="margin_mm must be a number of at least 0 in mm"):
+        TrimToBody(margin_mm)
+
+
+def make_trimming(size: int = 24) -> Compose:
+    return Compose(
+        [
+            load(),
+            OrientSlicesd("image", "LPS"),
+            TrimToBodyd("image", 2.5),
+            ResampleInPlaned("image", 1.25),
+            ResizeWithPadOrCropd("image", (size, size, -1)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("where", [(6, 7, 6), (0, 0, 0)], ids=["in the body", "outside"])
+def test_labels_are_trimmed_like_their_image(tmp_path, caplog, where):
+    affine = make_affine((1.5, 1.0, 8.0), (1, 0, 2), (-1, 1, -1))
+    label = np.zeros((20, 18, 12), np.uint8)
+    label[tuple(slice(start, start + 2) for start in where)] = 1
+    image = make_body() + 100 * label * (where[0] > 0)
+    data = {"image": save(tmp_path / "a.nii", image, affine), "label": save(tmp_path / "a_gt.nii", label, affine)}
+    label_steps = [
+        load("label"),
+        MatchLabeld("label", "image", range(2)),
+        OrientSlicesd("label", "LPS"),
+        RepeatTrimd("label", "image"),
+        ResampleInPlaned("label", 1.25, "nearest"),
+        ResizeWithPadOrCropd("label", (24, 24, -1)),
+    ]
+    with caplog.at_level("WARNING"):
+        data = Compose(label_steps)(make_trimming()(data))
+    assert data["label"].shape == data["image"].shape
+    assert torch.allclose(data["label"].affine, data["image"].affine)
+    if where[0] > 0:
+        assert data["label"].sum() > 0 and data["image"][data["label"] > 0].min() > 130 and not caplog.text
+    else:
+        assert data["label"].sum() == 0
+        assert f"{tmp_path / 'a_gt.nii'} loses 8 labelled voxels, which lie outside the body" in caplog.text
+
+
+def test_labels_of_images_that_were_not_trimmed_stay_as_they_are(tmp_path):
+    data = make_preprocessing()({"image": save(tmp_path / "a.nii.gz", noise((20, 16, 3)))})
+    label = MetaTensor(torch.ones(1, 20, 16, 3))
+    assert RepeatTrimd("label", "image")({**data, "label": label})["label"] is label
+
+
+@pytest.mark.parametrize("degrees", [(0.0, 0.0, 0.0), (20.0, -15.0, 25.0)], ids=["aligned", "oblique"])
+def test_predictions_return_from_a_trimmed_volume(tmp_path, degrees):
+    preprocessing = make_trimming()
+    for permutation, signs in ALIGNED[::7]:
+        affine = make_affine((1.5, 1.0, 1.2), permutation, signs, degrees)
+        volume = make_body()
+        image = preprocessing({"image": save(tmp_path / "a.nii", volume, affine)})["image"]
+        here = torch.as_tensor(world(image.affine.numpy(), image.shape[1:]), dtype=torch.float32).permute(3, 0, 1, 2)
+        restored = invert(preprocessing, image, torch.cat([here, torch.ones_like(image.as_tensor())]))
+        assert np.allclose(restored.affine.numpy(), affine)
+        # The body is within the margin, so that no interpolation with what was cut off reaches it.
+        body = volume > 50
+        assert np.allclose(restored[3].numpy()[body], 1)
+        found = restored[:3].permute(1, 2, 3, 0).numpy()
+        assert np.allclose(found[body], world(affine, volume.shape)[body], atol=2e-2)
+        assert (restored[3] == 0).sum() > 1000
 
 
 # ---- ResampleInPlane
@@ -322,6 +490,16 @@ def test_shrinking_images_are_smoothed_in_plane_only(target, sigma):
     resampled = ResampleInPlane(target)(volume)[0].numpy()
     expected = bilinear_in_plane(smooth_in_plane(image, sigma), (round(36 / target), round(27 / target)))
     assert np.allclose(resampled, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("voxels", [1, 2000, 2**22], ids=["slice by slice", "some slices", "at once"])
+def test_blocks_of_slices_give_what_monai_gives_for_all(monkeypatch, voxels):
+    monkeypatch.setattr(module, "_BLOCK_VOXELS", voxels)
+    volume = MetaTensor(torch.as_tensor(noise((32, 30, 7)))[None], affine=torch.as_tensor(make_affine((1.0, 2.0, 3.0))))
+    resampled = ResampleInPlane(1.5)(volume)
+    expected = Resize((21, 40, -1), mode="trilinear", anti_aliasing=True)(volume)
+    assert torch.equal(resampled.as_tensor(), expected.as_tensor())
+    assert np.array_equal(volume[0].numpy(), noise((32, 30, 7)))
 
 
 def test_growing_images_are_not_smoothed():
@@ -499,6 +677,35 @@ def test_unusable_labels_are_refused_by_name(tmp_path, case):
     data = load("label")(make_preprocessing()({"image": image_path, "label": label_path}))
     with pytest.raises(VolumeError, match=message) as caught:
         MatchLabeld(keys="label", reference="image", values=[0, 1, 2, 3])(data)
+    assert str(caught.value).startswith(label_path)
+
+
+MAPPING = {"0": 0, "205": 1, "420": 2, "421": 2, "500": 3}
+
+
+@pytest.mark.parametrize("slips", [0, 5])
+def test_values_are_mapped_to_classes_and_slips_counted(tmp_path, caplog, slips):
+    image_path = save(tmp_path / "image.nii.gz", noise((9, 8, 3)))
+    classes = np.random.default_rng(0).integers(0, 4, (9, 8, 3))
+    stored = np.array([0, 205, 420, 500])[classes].astype(np.int16)
+    stored.flat[np.flatnonzero(classes == 2)[:slips]] = 421
+    label_path = save(tmp_path / "label.nii.gz", stored)
+    data = load("label")(make_preprocessing()({"image": image_path, "label": label_path}))
+    with caplog.at_level("WARNING"):
+        label = MatchLabeld("label", "image", MAPPING)(data)["label"]
+    assert np.array_equal(label[0].numpy(), classes) and label.dtype == torch.float32
+    expected = [f"{label_path} has 5 voxels of 421, which are taken for 420."] if slips else []
+    assert [record.getMessage() for record in caplog.records] == expected
+
+
+@pytest.mark.parametrize("value", [1, 2, 421.5, 600], ids=str)
+def test_values_without_a_class_are_refused(tmp_path, value):
+    """Also those that are the index of a class."""
+    image_path = save(tmp_path / "image.nii.gz", noise((9, 8, 3)))
+    label_path = save(tmp_path / "label.nii.gz", np.where(float_label() > 0, value, 0).astype(np.float32))
+    data = load("label")(make_preprocessing()({"image": image_path, "label": label_path}))
+    with pytest.raises(VolumeError, match=f"no class index: {value:g}. Allowed are 0, 205, 420, 421, 500") as caught:
+        MatchLabeld("label", "image", MAPPING)(data)
     assert str(caught.value).startswith(label_path)
 
 

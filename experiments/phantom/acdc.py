@@ -1,33 +1,25 @@
-"""Phantom data: made-up cardiac short-axis volumes in the file layout of ACDC, and a split file for them.
+"""Phantom of ACDC: made-up short-axis volumes of the heart.
 
-They stand in for the data of Chaitanya, Erdil, Karani and Konukoglu (NeurIPS 2020, arXiv 2006.10511), which cannot be
-handed out with a program, wherever something has to run without it: the demonstration and the tests. They have what
-the method lives on: a label anatomy that varies between patients, slices whose level can be told from their
-surroundings, and scanner effects (partial volume, coil shading, noise, contrast). They have no cardiac motion, no
-disease and no artefacts, so that a Dice score on them says that the pipeline works and nothing about patients.
-
-Orientation and header are those of the ACDC files: x to the patient's left, y to the back, the first slice at the
-base of the heart, the last at its apex.
+They have no cardiac motion, no disease and no artefacts. Orientation and header are those of the ACDC files: x to the
+patient's left, y to the back, the first slice at the base of the heart, the last at its apex.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from .drawing import Canvas, add_rician_noise, blob, smooth_noise
+from .files import write_nifti
 
 SLICE_DISTANCE_MM = 8.0
 RIGHT_VENTRICLE, MYOCARDIUM, LEFT_VENTRICLE = 1, 2, 3  # the label values of ACDC
-_ANATOMICAL_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
 
 def write_acdc_phantom(
@@ -66,78 +58,10 @@ def write_acdc_phantom(
         folder.mkdir(parents=True, exist_ok=True)
         affine = np.diag([-spacing_mm, -spacing_mm, SLICE_DISTANCE_MM, 1.0])
         for array, suffix in ((image, ""), (label, "_gt")):
-            _write_nifti(array, affine, folder / f"{name}_frame01{suffix}.nii.gz")
+            write_nifti(array, affine, folder / f"{name}_frame01{suffix}.nii.gz", codes=(1, 1))
         info = "ED: 1\nES: 12\nGroup: NOR\nHeight: 175.0\nNbFrame: 30\nWeight: 75.0\n"
         (folder / "Info.cfg").write_text(info, encoding="utf-8")
     return ids
-
-
-def write_phantom_splits(
-    path: str | os.PathLike[str], ids: Sequence[str], num_pretrain: int, num_labelled: Sequence[int] = (1, 2)
-) -> None:
-    """Write a split file for some patients, in the form that `common.data.splits` reads.
-
-    In the order of `ids`: the patients to pre-train on, one for validation, and the rest for the test. The labelled
-    ones of a draw are the first of those to pre-train on. Each number of labelled patients has one draw, c1.
-
-    Args:
-        path: the file to write.
-        ids: the ids of all patients.
-        num_pretrain: number of patients to pre-train on.
-        num_labelled: the numbers of labelled patients to make a draw for.
-
-    Raises:
-        ValueError: if there are too few patients for one each in validation and test, or for the labelled ones.
-    """
-    if not 1 <= num_pretrain <= len(ids) - 2:
-        raise ValueError(
-            f"num_pretrain must leave one patient each for validation and test out of {len(ids)}, got {num_pretrain}; "
-            "make more patients or pre-train on fewer."
-        )
-    if not num_labelled or min(num_labelled) < 1 or max(num_labelled) > num_pretrain:
-        raise ValueError(f"num_labelled must be numbers from 1 to num_pretrain={num_pretrain}, got {num_labelled}.")
-    pretrain, validation, test = ids[:num_pretrain], ids[num_pretrain], ids[num_pretrain + 1 :]
-    content = {
-        "source": "phantom patients",
-        "pretrain": list(pretrain),
-        "test": list(test),
-        "draws": {
-            str(number): {"c1": {"labelled": list(pretrain[:number]), "validation": [validation]}}
-            for number in num_labelled
-        },
-    }
-    Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def write_reoriented(source: str | os.PathLike[str], target: str | os.PathLike[str], axcodes: str) -> None:
-    """Store a copy of a volume with its array axes in another order or direction.
-
-    The affine changes with the array, so that every voxel stays where it is in the patient.
-
-    Args:
-        source: the NIfTI file to copy.
-        target: the NIfTI file to write.
-        axcodes: the direction each array axis is to run in, for example "RAS" or "PSL".
-
-    Raises:
-        ValueError: if `axcodes` does not name three different anatomical axes.
-    """
-    if sorted(_ANATOMICAL_AXIS.get(code, -1) for code in axcodes) != [0, 1, 2]:
-        raise ValueError(f"axcodes must have one of L and R, one of A and P and one of S and I, got {axcodes!r}.")
-    image = nib.load(source)
-    current = nib.orientations.io_orientation(image.affine)
-    wanted = nib.orientations.axcodes2ornt(axcodes)
-    reoriented = image.as_reoriented(nib.orientations.ornt_transform(current, wanted))
-    _write_nifti(np.asanyarray(reoriented.dataobj), reoriented.affine, target)
-
-
-def _write_nifti(array: NDArray, affine: NDArray, path: str | os.PathLike[str]) -> None:
-    """Write a NIfTI file with the header fields that the ACDC files have."""
-    image = nib.Nifti1Image(array, affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
 
 
 def make_volume(
@@ -167,7 +91,9 @@ def make_volume(
     u = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None, None]  # -1 to 1 across the field of view
     v = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :, None]
     t = np.linspace(draw(-0.05, 0.05), draw(0.95, 1.1), shape[2], dtype=np.float32)
-    fine, coarse = (_smooth_noise(generator, shape, width_mm / spacing_mm) for width_mm in (1.8, 7.0))
+    fine, coarse = (
+        smooth_noise(generator, shape, (width_mm / spacing_mm, width_mm / spacing_mm, 0)) for width_mm in (1.8, 7.0)
+    )
 
     # Bent coordinates in mm, so that no outline is an exact ellipse.
     x, y = u * half_x, v * half_y
@@ -178,15 +104,12 @@ def make_volume(
         x, y = x + np.cos(angle + 1) * wave, y + np.sin(angle + 1) * wave
 
     blood, muscle, fat = draw(0.55, 0.8), draw(0.18, 0.28), draw(0.7, 1.0)
-    image = np.full(shape, 0.01, np.float32)
-
-    def paint(distance_mm: Array, value: float | Array) -> None:
-        cover = 0.5 * (1 + np.tanh(distance_mm / (0.8 * spacing_mm)))
-        image[:] += cover * (value - image)
+    canvas = Canvas(shape, 0.01, 0.8 * spacing_mm)
+    paint = canvas.paint
 
     # Chest wall: fat, muscle with ribs, lung with vessels that get fewer towards the apex.
     body_centre = (draw(-0.15, 0.0) * half_x - 0.1 * half_x * t, draw(0.1, 0.25) * half_y + 0.12 * half_y * t)
-    body = _blob(x, y, body_centre, (draw(0.9, 1.1) * half_x, draw(1.0, 1.25) * half_y), draw(-0.6, 0.6), 1 - 0.08 * t)
+    body = blob(x, y, body_centre, (draw(0.9, 1.1) * half_x, draw(1.0, 1.25) * half_y), draw(-0.6, 0.6), 1 - 0.08 * t)
     around = np.arctan2(y - body_centre[1], x - body_centre[0])
     wall_mm = draw(5, 9) * (
         1 + 0.6 * np.sin(around + draw(0, 6)) + 0.35 * np.sin(3 * around + draw(0, 6) + t) + 0.6 * t
@@ -204,14 +127,14 @@ def make_volume(
     paint(np.minimum(4 * (coarse - draw(0.7, 1.2)), organs - 5), 0.8 * fat)  # fat between the organs
     paint(np.minimum(4 * (fine - 1.7), organs - 5), 0.7 * blood)  # vessels in the liver
     stomach_centre = (draw(0.3, 0.45) * half_x, (draw(0.6, 0.75) - 0.2 * t) * half_y)
-    stomach = _blob(x, y, stomach_centre, (draw(22, 30), draw(16, 22)), draw(-0.5, 0.5), 2 * t - 0.5)
+    stomach = blob(x, y, stomach_centre, (draw(22, 30), draw(16, 22)), draw(-0.5, 0.5), 2 * t - 0.5)
     paint(np.minimum(stomach + 3, organs), 0.8 * fat)
     paint(np.minimum(stomach, organs), 0.3 + 0.15 * coarse)
     spine_centre = (draw(-0.2, 0.1) * half_x, draw(0.8, 0.9) * half_y)
-    spine = _blob(x, y, spine_centre, (draw(24, 30), draw(18, 24)), draw(-0.3, 0.3), 1.1 - 0.5 * t)
+    spine = blob(x, y, spine_centre, (draw(24, 30), draw(18, 24)), draw(-0.3, 0.3), 1.1 - 0.5 * t)
     paint(spine, muscle * (1.6 + 0.6 * coarse))
     aorta_centre = (spine_centre[0] + draw(18, 26) - 6 * t, spine_centre[1] - draw(22, 28))
-    aorta = _blob(x, y, aorta_centre, (draw(10, 12), draw(9, 11)), 0.0, 1.0)
+    aorta = blob(x, y, aorta_centre, (draw(10, 12), draw(9, 11)), 0.0, 1.0)
     paint(aorta + 2, muscle)
     paint(aorta, blood)
 
@@ -225,17 +148,17 @@ def make_volume(
     outer_mm = scale * draw(31, 40)
     taper = np.where(t <= 1, 1 - draw(0.5, 0.65) * np.abs(t) ** draw(2, 3), -0.5)
     stretch = draw(0.93, 1.07)
-    epicardium = _blob(along, across, (0, 0), (outer_mm * stretch, outer_mm / stretch), draw(0, np.pi), taper)
+    epicardium = blob(along, across, (0, 0), (outer_mm * stretch, outer_mm / stretch), draw(0, np.pi), taper)
     endocardium = epicardium - scale * draw(7, 10) * (1 - 0.25 * t)
     right_radii_mm = (scale * draw(23, 29), scale * draw(33, 42))
     right_end = min(draw(0.92, 1.1), 1.0)
     right_taper = np.sqrt(np.maximum(1 - np.abs(t / right_end) ** draw(1.8, 2.6), 0)) - 0.05
     right_centre = (outer_mm * taper + draw(0.25, 0.45) * right_radii_mm[0] * right_taper, scale * draw(-5, 5))
     bent_along = along + across**2 / (scale * draw(80, 120))  # a crescent round the septum
-    right = _blob(bent_along, across, right_centre, right_radii_mm, 0.0, right_taper)
+    right = blob(bent_along, across, right_centre, right_radii_mm, 0.0, right_taper)
 
     atrium_centre = (outer_mm * draw(0.5, 0.8), -outer_mm * draw(1.3, 1.5))
-    atrium = _blob(along, across, atrium_centre, (scale * draw(20, 28), scale * draw(16, 22)), 0.3, 1 - 2.5 * t)
+    atrium = blob(along, across, atrium_centre, (scale * draw(20, 28), scale * draw(16, 22)), 0.3, 1 - 2.5 * t)
     pericardium = np.maximum(np.maximum(epicardium, right), atrium) + scale * (4 + 2.5 * coarse)
     paint(pericardium, 0.6 * fat)
     paint(np.maximum(right, atrium) + 3 * scale, muscle)
@@ -247,7 +170,7 @@ def make_volume(
         reach_mm = 0.62 * (outer_mm * taper - 8 * scale)
         papillary_centre = (-np.cos(angle) * reach_mm, np.sin(angle) * reach_mm)
         radii_mm = (scale * draw(3.5, 5.5), scale * draw(3, 4.5))
-        papillary = _blob(along, across, papillary_centre, radii_mm, angle, 1 - 4 * (t - draw(0.45, 0.6)) ** 2)
+        papillary = blob(along, across, papillary_centre, radii_mm, angle, 1 - 4 * (t - draw(0.45, 0.6)) ** 2)
         paint(np.minimum(papillary, endocardium), 1.3 * muscle)
     paint(np.minimum(scale * 3 * (fine - 0.8), 2.5 - np.abs(right)) - 1, 1.3 * muscle)  # trabeculae
 
@@ -257,36 +180,8 @@ def make_volume(
     label[endocardium > 0] = LEFT_VENTRICLE
 
     # Scanner: tissue texture, shading towards the coil at the front, contrast, Rician noise, arbitrary units.
-    image *= 1 + 0.07 * fine + 0.05 * coarse
+    image = canvas.image * (1 + 0.07 * fine + 0.05 * coarse)
     shading = draw(-0.3, 0.3) * u + draw(-0.6, -0.2) * v + draw(-0.2, 0.2) * u * v + draw(-0.3, 0.0) * v**2
     image = np.maximum(image, 0) ** draw(0.9, 1.2) * np.exp(shading)
-    noise = draw(0.015, 0.035) * generator.standard_normal((2, *shape), dtype=np.float32)
-    image = np.hypot(image + noise[0], noise[1])
+    image = add_rician_noise(generator, image, draw(0.015, 0.035))
     return np.rint(image * draw(500, 1500)).astype(np.int16), label, spacing_mm
-
-
-def _blob(
-    x: Array,
-    y: Array,
-    centre: tuple[float | Array, float | Array],
-    radii_mm: tuple[float, float],
-    angle: float,
-    growth: float | Array,
-) -> Array:
-    """Return roughly the distance in mm to the edge of an ellipse, positive inside.
-
-    Centre and growth, the factor on both radii, may differ between levels; at zero growth and below there is no inside.
-    """
-    x, y = x - centre[0], y - centre[1]
-    first = (np.cos(angle) * x + np.sin(angle) * y) / radii_mm[0]
-    second = (np.cos(angle) * y - np.sin(angle) * x) / radii_mm[1]
-    return np.sqrt(radii_mm[0] * radii_mm[1]) * (growth - np.hypot(first, second))
-
-
-def _smooth_noise(generator: np.random.Generator, shape: tuple[int, int, int], width: float) -> Array:
-    """Return noise of mean 0 and standard deviation 1, smoothed in the plane by a Gaussian of this width in voxels."""
-    frequencies = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
-    spectrum = np.fft.rfft2(generator.standard_normal(shape, dtype=np.float32), axes=(0, 1))
-    spectrum *= np.exp(-2 * (np.pi * width * frequencies[:, :, None]) ** 2)
-    noise = np.fft.irfft2(spectrum, s=shape[:2], axes=(0, 1)).astype(np.float32)
-    return (noise - noise.mean()) / noise.std()
