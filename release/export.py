@@ -13,7 +13,7 @@ from experiments.stages import commit
 
 from .archive import check_archive, write_zip
 from .documents import write_documents
-from .source import MODEL, Bundle, ReleaseError, check_metrics, check_version, check_weights, read_bundle
+from .source import MODEL, Bundle, ReleaseError, check_card, check_metrics, check_version, check_weights, read_bundle
 from .vendor import vendor
 
 _LARGEST_FILE = 25_000_000  # bytes; what the model zoo allows in a bundle
@@ -36,6 +36,7 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
     source = read_bundle(bundle)
     check_version(source.metadata, f"{source.folder / 'configs' / 'metadata.json'}")
     check_weights(source)
+    check_card(source)
     check_metrics(source)
     listed = [name for name in source.weights if name != MODEL and large_files_url]
     target = Path(out).resolve()

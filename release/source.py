@@ -125,6 +125,23 @@ def check_weights(bundle: Bundle) -> None:
             raise ReleaseError(f"{path} does not fit the bundle's network. {error}") from error
 
 
+def check_card(bundle: Bundle) -> None:
+    """Check that the model card is that of the weights and states their licence.
+
+    Raises:
+        ReleaseError: if there are weights and there is no such card.
+    """
+    path = bundle.folder / "models" / "README.md"
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    licence = f"license: {bundle.metadata.get('weights_license')}"
+    for text in (entry["sha256"] for entry in bundle.weights.values()):
+        if text not in card or not card.startswith(f"---\n{licence}\n"):
+            raise ReleaseError(
+                f"{path}: must be the card of these weights, which begins with `{licence}` as the metadata say and has "
+                f"the SHA-256 {text}: run `python -m experiments ship` again."
+            )
+
+
 def check_metrics(bundle: Bundle) -> None:
     """Check that `eval_metrics` are those of the result file that was committed for `model.pt`.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
-from torch import Tensor, nn
+from torch import Tensor
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 
@@ -35,9 +35,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 class AutocastInferer(Inferer):
     """Run another inferer under autocast and return float32.
 
-    MONAI's engines autocast on CUDA only; this serves the CPU too, in training and in evaluation. For evaluation the
-    network's weights are put into the memory format that the configs have, channels last. The format decides which
-    kernels run and so the last bits; MONAI Label, which makes the network itself, thus gets the same segmentation.
+    MONAI's engines autocast on CUDA only; this serves the CPU too, in training and in evaluation.
 
     Args:
         inferer: what is run; MONAI's `SimpleInferer` by default.
@@ -57,8 +55,6 @@ class AutocastInferer(Inferer):
         """Return the inferer's output for `inputs` as float32; both are a tensor or a tuple of tensors."""
         device = (inputs if isinstance(inputs, Tensor) else inputs[0]).device
         dtype = resolve_precision(self.precision, device)
-        if isinstance(network, nn.Module) and not network.training:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs = self.inferer(inputs, network, *args, **kwargs)
         return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)

@@ -160,6 +160,9 @@ class UNet2d(nn.Module):
         self.head = nn.Sequential(convolution(width, width, 3), nn.Conv2d(width, num_classes, 3, padding=1, bias=False))
         self.accepts_parts = False
         self.apply(initialise)
+        # The format decides which kernels run and so the last bits: whoever makes the network, as MONAI Label does by
+        # itself, gets the segmentation that the configs give.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights as any module does, but let `strict=False` pass no file that would leave noise in the network.

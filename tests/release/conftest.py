@@ -134,14 +134,6 @@ def released(_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def without_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip of a bundle that has no weights."""
-    out = tmp_path_factory.mktemp("without_weights")
-    export(str(copy_bundle(out / "source")), out=str(out))
-    return next(out.glob("*.zip"))
-
-
-@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The names of all bundles of this repository, and the folder to which they were exported as they are."""
     out = tmp_path_factory.mktemp("exported")

@@ -37,11 +37,21 @@ def test_links_stay_right(text, expected):
     assert relink(text, "docs", ".") == expected
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/README.md"])
-def test_links_lead_to_files_of_the_release(released, name):
-    path = released / NAME / name
-    links = re.findall(r"\]\((?!\w+:|#)([^)]+)\)", path.read_text(encoding="utf-8"))
-    assert links and all((path.parent / link).is_file() for link in links)
+def test_links_lead_to_files_of_the_release(exported, released):
+    bundles, out = exported
+    for folder in (released / NAME, *(out / bundle for bundle in bundles)):
+        for path in folder.rglob("*.md"):
+            links = re.findall(r"\]\((?!\w+:|#)([^)]+)\)", path.read_text(encoding="utf-8"))
+            assert links or path.name != "README.md" or path.parent.name == "models"
+            assert all((path.parent / link).is_file() for link in links), (path, links)
+
+
+def test_every_release_explains_its_commands_and_options(exported):
+    bundles, out = exported
+    for bundle in bundles:
+        text = "".join(path.read_text(encoding="utf-8") for path in (out / bundle / "docs").glob("*.md"))
+        for option in ("`weight_averaging`", "`num_labelled`, `combination`", "torchrun", "output_dir/resume.pt"):
+            assert option in text, (bundle, option)
 
 
 def assert_says_what_it_is(body):

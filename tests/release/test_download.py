@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import pytest
@@ -15,6 +17,7 @@ from monai.bundle import download, download_large_files, load_bundle_config
 
 from common.checkpoints import content_hash
 from release.source import ReleaseError
+from tests.conftest import REPOSITORY
 
 from .conftest import NAME, edit, run_clean
 
@@ -45,26 +48,20 @@ def files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_command_of_the_readme(site, released, tmp_path):
+def test_commands_of_the_documents(site, released, tmp_path):
     _, address, archive = site
-    run_clean(
-        tmp_path,
-        *(
-            "monai.bundle",
-            "download",
-            "--name",
-            NAME,
-            "--url",
-            f"{address}/{archive}",
-            "--bundle_dir",
-            tmp_path / "new",
-        ),
-    )
-    assert files(tmp_path / "new" / NAME) == files(released / NAME)
+    (command,) = re.findall("python -m (monai.bundle download .*)", (REPOSITORY / "README.md").read_text("utf-8"))
+    command = command.replace("https://release-address.invalid/bundle_acdc_vX.Y.Z.zip", f"{address}/{archive}")
+    run_clean(tmp_path, *command.split())
+    assert files(tmp_path / "bundles" / NAME) == files(released / NAME)
     for name in files(released / NAME):
-        assert (tmp_path / "new" / NAME / name).read_bytes() == (released / NAME / name).read_bytes()
-    parser = load_bundle_config(str(tmp_path / "new" / NAME), "inference.json")
+        assert (tmp_path / "bundles" / NAME / name).read_bytes() == (released / NAME / name).read_bytes()
+    parser = load_bundle_config(str(tmp_path / "bundles" / NAME), "inference.json")
     assert parser["_meta_#version"] in archive
+    manual = (tmp_path / "bundles" / NAME / "docs" / "README.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(manual.split("## From Python\n")[1].split("\nThe code")[0])
+    (tmp_path / "use.py").write_text(f"{code}\nprint(type(network))")
+    assert f"scripts.{NAME}.networks.unet2d.UNet2d" in run_clean(tmp_path, "use.py").stdout
 
 
 def test_checksum_can_be_checked_without_python(site):

@@ -49,6 +49,18 @@ def test_every_bundle_of_the_repository_can_be_exported(exported):
         assert weights == {name: entry["sha256"] for name, entry in described.get("weights", {}).items()}
 
 
+def test_the_model_zoos_rules_hold(exported):
+    """What its checks ask of a bundle: files that must be there, the version in the changelog, sizes."""
+    bundles, out = exported
+    for bundle in bundles:
+        contents = files(out / bundle)
+        assert {"LICENSE", "configs/metadata.json", "configs/inference.json", "configs/train.json"} <= set(contents)
+        assert max(map(len, contents.values())) <= 25_000_000
+        metadata = json.loads(contents["configs/metadata.json"])
+        assert metadata["version"] in metadata["changelog"]
+        assert re.fullmatch(r"[\w.]+", bundle) and (out / f"{bundle}_v{metadata['version']}.zip").is_file()
+
+
 def test_bytes_are_the_same_every_time(bundle, tmp_path, capsys):
     for out, mask in (("one", 0o022), ("two", 0o077)):
         before = os.umask(mask)
@@ -228,6 +240,14 @@ def metrics_of_nothing(bundle):
     edit(bundle / "configs" / "metadata.json", weights={})
 
 
+def card(old, new):
+    def apply(bundle):
+        path = bundle / "models" / "README.md"
+        path.write_text(re.sub(old, new, path.read_text(encoding="utf-8"), count=1))
+
+    return apply
+
+
 def config(name, **changes):
     return lambda bundle: edit(bundle / "configs" / name, **changes)
 
@@ -272,6 +292,12 @@ REFUSED = {
         put("weights.pt", lambda path: save_atomically(UNet2d(num_classes=4).state_dict(), path)),
         "weights.pt does not fit .*must be model.pt or pretrained_encoder.pt",
     ),
+    "no model card": (
+        lambda bundle: (bundle / "models" / "README.md").unlink(),
+        "models/README.md: must be the card of",
+    ),
+    "card of other weights": (card("[0-9a-f]{64}", "0" * 64), "models/README.md: must be the card of these weights"),
+    "card with another licence": (card("license: .*", "license: mit"), "begins with `license: cc-by-nc-sa-4.0`"),
     "metrics that were not measured": (
         other_metrics,
         r"eval_metrics differ from results/cell.json: \{'mean_dice': 0.6",

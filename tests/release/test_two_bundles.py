@@ -11,6 +11,7 @@ import torch
 
 from experiments.phantom import write_acdc_phantom
 from release.export import export
+from tests.bundles.conftest import PREPROCESSING
 
 from .conftest import NAME, copy_bundle, run_clean
 
@@ -45,6 +46,7 @@ def test_each_has_its_own_code(released, tmp_path, way):
         "way": way,
         "roots": [str(root) for root in roots],
         "image": str(tmp_path / "data" / "training" / patient / f"{patient}_frame01.nii.gz"),
+        "preprocessing": PREPROCESSING,
         "other": str(tmp_path / "zoo") if way == "plainly" else "",
     }
     (tmp_path / "settings.json").write_text(json.dumps(settings))

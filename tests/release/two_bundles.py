@@ -14,20 +14,20 @@ import torch
 from monai.bundle import ConfigParser, load
 
 
-def plainly(root):
+def plainly(root, overrides):
     """As a user of MONAI does: the folder stays on the path, modules stay where they are."""
     sys.path.insert(0, str(root))
     return load(root.name, bundle_dir=str(root.parent), device="cpu"), None
 
 
-def as_monai_label(root):
+def as_monai_label(root, overrides):
     """As MONAI Label does: the folder is on the path only while objects are made, and `scripts` is forgotten before."""
     sys.path.insert(0, str(root))
     for name in [name for name in sys.modules if name.split(".")[0] == "scripts"]:
         del sys.modules[name]
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "inference.json"))
-    parser.update({"image_size": [64, 64], "preprocessing#transforms#4#iterations": [5, 5]})
+    parser.update(overrides)
     made = parser.get_parsed_content("network_def"), parser.get_parsed_content("preprocessing")
     sys.path.remove(str(root))
     return made
@@ -36,7 +36,7 @@ def as_monai_label(root):
 def main(settings):
     way = {"plainly": plainly, "as MONAI Label": as_monai_label}[settings["way"]]
     roots = [Path(root) for root in settings["roots"]]
-    made = [way(root) for root in (*roots, *roots)]
+    made = [way(root, settings["preprocessing"]) for root in (*roots, *roots)]
     found = []
     for network, preprocessing in made:  # when all are there: none is disturbed by those after it
         code = sys.modules.get(type(network).__module__)
