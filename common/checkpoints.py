@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .files import atomic_file
+from .networks.unet2d import UNet2d
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def load_pretrained(network: Network, path: str | os.PathLike | None, parts: Seq
 
 
 def initialise(network: Network, initialisation: str, pretrained_dir: str | os.PathLike) -> Network:
-    """Initialise a network for fine-tuning.
+    """Initialise a network for fine-tuning; a `UNet2d` then accepts parts from others too, such as MONAI Label.
 
     Args:
         network: receives the parameters, in place.
@@ -122,6 +123,8 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
         ValueError: if the initialisation is unknown.
         CheckpointError: see `load_pretrained`.
     """
+    if isinstance(network, UNet2d):
+        network.accepts_parts = True
     if initialisation == "random":
         return load_pretrained(network, None)
     if initialisation not in ("encoder", "encoder_decoder"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer
+from monai.handlers import MLFlowHandler
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
@@ -74,7 +75,8 @@ class StageTrainer(SupervisedTrainer):
         optimizer: updates the parameters that are to train.
         loss_function: maps predictions and targets to a scalar.
         inferer: runs the network.
-        train_handlers: Ignite handlers.
+        train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds gets the loss and the
+            learning rate of every tenth step.
         averaging: follows the weights of `network`, or None.
     """
 
@@ -90,6 +92,11 @@ class StageTrainer(SupervisedTrainer):
         train_handlers: Sequence[Any] | None = None,
         averaging: WeightAveraging | None = None,
     ) -> None:
+        for handler in train_handlers or ():
+            if isinstance(handler, MLFlowHandler):
+                # MONAI makes it for decollated output, and for every step, which would wait for device and disk.
+                handler.output_transform = lambda output: output["loss"].item()
+                handler.iteration_log = lambda _, step: step % 10 == 0
         super().__init__(
             device=device,
             max_epochs=max_epochs,

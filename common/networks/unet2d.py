@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +140,10 @@ class UNet2d(nn.Module):
         num_classes: output channels, background included; 2 or more.
         in_channels: channels of the input image.
 
+    Attributes:
+        accepts_parts: whether `load_state_dict(..., strict=False)` may leave parts as they are. True for a network that
+            is to be fine-tuned (`checkpoints.initialise` sets it); false for one that is to segment.
+
     Raises:
         ValueError: if `num_classes` is below 2 or `in_channels` below 1.
     """
@@ -153,7 +158,37 @@ class UNet2d(nn.Module):
         self.encoder = Encoder(in_channels)
         self.decoder = Decoder()
         self.head = nn.Sequential(convolution(width, width, 3), nn.Conv2d(width, num_classes, 3, padding=1, bias=False))
+        self.accepts_parts = False
         self.apply(initialise)
+        # The format decides which kernels run and so the last bits: whoever makes the network, as MONAI Label does by
+        # itself, gets the segmentation that the configs give.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as any module does, but let `strict=False` pass no file that would leave noise in the network.
+
+        MONAI Label loads everything with `strict=False` and goes on with whatever it has then.
+
+        Raises:
+            ValueError: with `strict=False`, if there is a tensor that the network lacks, or none at all, or if one is
+                missing and the network does not accept parts.
+            RuntimeError: if a shape differs (another number of classes), or with `strict=True` a name.
+        """
+        if not strict:
+            own = self.state_dict()
+            unknown = [name for name in state_dict if name not in own]
+            missing = [name for name in own if name not in state_dict]
+            if unknown or not state_dict:
+                found = f"such as {unknown[0]!r}" if unknown else "nothing"
+                raise ValueError(
+                    f"state_dict must hold tensors of this network, got {found}: the weights belong to another one."
+                )
+            if missing and not self.accepts_parts:
+                raise ValueError(
+                    f"state_dict must hold the whole network, but {len(missing)} of {len(own)} tensors are missing, "
+                    f"such as {missing[0]!r}: pre-trained parts can be fine-tuned, not segmented with."
+                )
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (N, num_classes, H, W) of images (N, in_channels, H, W), H and W multiples of 32."""

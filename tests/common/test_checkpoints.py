@@ -141,6 +141,15 @@ def test_content_hash(tmp_path):
     assert checkpoints.content_hash(tmp_path / "missing") is None
 
 
+@pytest.mark.parametrize("initialisation", ["encoder", "random"])
+def test_only_what_is_to_be_fine_tuned_accepts_parts(encoder_file, initialisation):
+    encoder = checkpoints.read_weights(encoder_file)
+    network = checkpoints.initialise(UNet2d(4), initialisation, encoder_file.parent)
+    network.load_state_dict(encoder, strict=False)
+    with pytest.raises(ValueError, match="can be fine-tuned, not segmented with"):
+        UNet2d(4).load_state_dict(encoder, strict=False)
+
+
 def test_initialise(encoder_file):
     network = checkpoints.initialise(UNet2d(4), "encoder", encoder_file.parent)
     name = "encoder.levels.3.0.0.weight"

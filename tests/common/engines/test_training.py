@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 from ignite.engine import Events
+from monai.handlers import MLFlowHandler, from_engine, mlflow_handler
 
 from common.checkpoints import CheckpointError, read_weights
 from common.data.loader import BatchLoader, PairLoader
@@ -146,6 +149,19 @@ def test_progress_and_pictures(tmp_path, capsys):
 
 
 WEIGHT = 8.0  # a power of two: gradients of the weighted loss are then rounded as those of the loss itself
+
+
+def test_tracking_gets_every_tenth_loss(tmp_path, monkeypatch):
+    monkeypatch.setattr(mlflow_handler, "mlflow", MagicMock())
+    seen = {}
+    monkeypatch.setattr(
+        MLFlowHandler, "_log_metrics", lambda _, metrics, step: seen.setdefault(step, {}).update(metrics)
+    )
+    monkeypatch.setattr(MLFlowHandler, "start", lambda self, engine: None)
+    # As MONAI makes it for `--tracking mlflow`.
+    options = {"tag_name": "train_loss", "output_transform": from_engine(["loss"], first=True)}
+    run = Run(tmp_path, epochs=11, handlers=[MLFlowHandler(f"sqlite:///{tmp_path}/mlruns.db", **options)]).run()
+    assert seen == {step: {"train_loss": run.losses[step - 1], "lr_group_0": 1e-3} for step in (10, 20)}
 
 
 def joint_step(network, precision="float32", **options):

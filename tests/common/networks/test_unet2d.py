@@ -73,3 +73,39 @@ def test_scriptable():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         UNet2d(**arguments)
+
+
+def test_kernels_are_in_the_layout_that_the_configs_have():
+    kernels = [module.weight for module in UNet2d(4).modules() if isinstance(module, torch.nn.Conv2d)]
+    assert kernels and all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+def encoder_of(weights):
+    return {name: value for name, value in weights.items() if name.startswith("encoder.")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict, None),
+        (encoder_of, r"must hold the whole network, but \d+ of \d+ tensors are missing, such as 'decoder"),
+        (lambda weights: {**weights, "unet.head": torch.zeros(1)}, "tensors of this network, got such as 'unet.head'"),
+        (lambda weights: {}, "tensors of this network, got nothing"),
+    ],
+    ids=["whole", "parts", "of another network", "empty"],
+)
+@pytest.mark.parametrize("accepts_parts", [False, True], ids=["to segment with", "to fine-tune"])
+def test_unstrict_loading_leaves_no_noise(change, message, accepts_parts):
+    network, other = UNet2d(4), UNet2d(4)
+    network.accepts_parts = accepts_parts
+    if message is None or (change is encoder_of and accepts_parts):
+        network.load_state_dict(change(other.state_dict()), strict=False)
+        assert network.encoder.levels[0][0][0].weight.equal(other.encoder.levels[0][0][0].weight)
+    else:
+        with pytest.raises(ValueError, match=message):
+            network.load_state_dict(change(other.state_dict()), strict=False)
+
+
+def test_unstrict_loading_refuses_another_number_of_classes():
+    with pytest.raises(RuntimeError, match="size mismatch for head"):
+        UNet2d(4).load_state_dict(UNet2d(3).state_dict(), strict=False)

@@ -1,0 +1,3 @@
+"""Makes what is given away: a bundle that needs nothing of this repository, as a folder and as a zip."""
+
+from __future__ import annotations

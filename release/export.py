@@ -1,0 +1,104 @@
+"""Export a bundle: a folder and a zip that need nothing of this repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import common
+from common.checkpoints import content_hash
+from experiments.stages import commit
+
+from .archive import check_archive, write_zip
+from .documents import write_documents
+from .source import MODEL, Bundle, ReleaseError, check_card, check_metrics, check_version, check_weights, read_bundle
+from .vendor import vendor
+
+_LARGEST_FILE = 25_000_000  # bytes; what the model zoo allows in a bundle
+_IGNORED = shutil.ignore_patterns("__pycache__", ".*")
+
+
+def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -> None:
+    """Write `out`/NAME and `out`/NAME_vVERSION.zip with its SHA-256, the same to the byte every time.
+
+    Args:
+        bundle: the bundle's folder, such as bundle_acdc.
+        out: the folder to write to; made if needed.
+        large_files_url: the address below which files are going to be. If given, the pre-trained weights are not in the
+            bundle but beside it in `out`, to be put there, and are listed in its `large_files.json`.
+
+    Raises:
+        ReleaseError: if the bundle must not be released (see `release.source` and `release.vendor`), a file is larger
+            than the model zoo allows, or something of this name is in `out` already, which is left as it is.
+    """
+    source = read_bundle(bundle)
+    check_version(source.metadata, f"{source.folder / 'configs' / 'metadata.json'}")
+    check_weights(source)
+    check_card(source)
+    check_metrics(source)
+    listed = [name for name in source.weights if name != MODEL and large_files_url]
+    target = Path(out).resolve()
+    archive, assets = f"{source.stem}.zip", {f"{source.stem}_{name}": name for name in listed}
+    for name in (source.name, archive, f"{archive}.sha256", *assets):
+        if (target / name).exists():
+            raise ReleaseError(
+                f"{target / name} exists and is left as it is: choose another folder for `out`, or move it away. What "
+                "was released is never changed; a change needs a new version."
+            )
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".unfinished-") as temporary:
+        work = Path(temporary)
+        folder = work / source.name
+        _write_bundle(source, folder, listed, large_files_url)
+        write_zip(folder, work / archive)
+        check_archive(work / archive)
+        checksum = f"{content_hash(work / archive)}  {archive}\n"
+        (work / f"{archive}.sha256").write_text(checksum, encoding="utf-8")
+        for asset, name in assets.items():
+            shutil.copyfile(source.folder / "models" / name, work / asset)
+        for path in sorted(work.iterdir()):
+            path.rename(target / path.name)
+    weights = ", ".join(source.weights) or "NO WEIGHTS, nothing measured"
+    print(f"Wrote {archive} and {source.name} to {target}: {weights}; source {commit()}.")
+    for asset in assets:
+        print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
+
+
+def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | None) -> None:
+    """Write all files of a release into a folder."""
+    for part in ("configs", "docs"):
+        shutil.copytree(source.folder / part, folder / part, ignore=_IGNORED)
+    shutil.copyfile(source.folder / "LICENSE", folder / "LICENSE")
+    (folder / "models").mkdir()
+    for name in source.weights:
+        if name not in listed:
+            shutil.copyfile(source.folder / "models" / name, folder / "models" / name)
+    if listed:
+        (folder / "large_files.json").write_text(json.dumps(_large_files(source, listed, url)), encoding="utf-8")
+    metadata = {**source.metadata, "source": {"version": common.__version__, "commit": commit()}}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    write_documents(source, folder)
+    vendor(folder)
+    for path in folder.rglob("*"):
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ReleaseError(
+                f"{path.relative_to(folder)} has {path.stat().st_size:,} bytes, the model zoo allows {_LARGEST_FILE:,} "
+                "in a bundle: pass large_files_url if it is a pre-trained file."
+            )
+
+
+def _large_files(source: Bundle, listed: list[str], url: str | None) -> dict[str, list[dict[str, str]]]:
+    """Return what `download_large_files` of MONAI needs to fetch files and to check them."""
+    return {
+        "large_files": [
+            {
+                "path": f"models/{name}",
+                "url": f"{str(url).rstrip('/')}/{source.stem}_{name}",
+                "hash_val": source.weights[name]["sha256"],
+                "hash_type": "sha256",
+            }
+            for name in listed
+        ]
+    }

@@ -1,0 +1,131 @@
+"""A release in an empty folder, in processes that cannot see the repository: all that a user does with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.bundles.conftest import BUNDLES, as_text, make_phantom
+from tests.conftest import SHARED_DATA
+
+from .conftest import run_clean
+
+SCHEMA = SHARED_DATA / "monai" / "meta_schema_20240725.json"
+REAL = {  # a real volume, if there is one
+    "acdc": "acdc/training/patient001/patient001_frame01.nii.gz",
+    "prostate": "prostate/Task05_like/imagesTr/*.nii.gz",
+    "mmwhs": "mmwhs/mr_train/*_image.nii.gz",
+}
+WEIGHTS = ["model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
+# To start processes takes longer than to preprocess the phantoms.
+LOADED = {
+    "pretrain_global": ["train"],
+    "pretrain_local": ["train"],
+    "train": ["train", "validate", "unlabelled"],
+    "evaluate": [],
+}
+OWN_PATHS = ("cache_dir", "ckpt_dir", "output_dir", "checkpoint")  # those in the bundle are to be used
+
+
+@pytest.fixture(
+    scope="module",
+    params=["acdc", *(pytest.param(name, marks=pytest.mark.slow) for name in BUNDLES if name != "acdc")],
+)
+def phantom(request, tmp_path_factory):
+    """The phantom of the dataset of each bundle in turn, in an otherwise empty folder."""
+    return make_phantom(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def archive(phantom, exported):
+    (path,) = exported[1].glob(f"{phantom.bundle.name}_v*.zip")
+    return path
+
+
+def unpack(archive, folder):
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+
+
+@pytest.fixture(scope="module")
+def found(phantom, archive):
+    """Unpack the bundle beside the phantom, run everything, and return what came of it."""
+    place, name = phantom.root, phantom.bundle.name
+    unpack(archive, place)
+
+    def settings_of(config):
+        settings = phantom.settings(config, place)
+        return {key: as_text(value) for key, value in settings.items() if key not in OWN_PATHS}
+
+    runs = {config: settings_of(config) for config in LOADED}
+    for config, datasets in LOADED.items():
+        runs[config] |= {f"{dataset}#dataset#num_workers": 0 for dataset in datasets}
+    if SCHEMA.is_file():
+        shutil.copyfile(SCHEMA, place / "schema.json")
+    settings = {"runs": runs, "schema": str(place / "schema.json") if SCHEMA.is_file() else ""}
+    (place / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    script = Path(__file__).with_name("clean_place.py")
+    run_clean(place / name, script, place / "settings.json", place / "found.json")
+    # As a command, and from another folder.
+    options = {**settings_of("inference"), "input": phantom.image(last_of(phantom)), "bundle_root": name}
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value).replace(" ", ""))]
+    run_clean(place, "monai.bundle", "run", "run", "--config_file", f"{name}/configs/inference.json", *arguments)
+    return json.loads((place / "found.json").read_text(encoding="utf-8"))
+
+
+def last_of(phantom):
+    return list(phantom.items)[-1]
+
+
+def test_the_repository_cannot_be_seen(found, phantom):
+    assert found["visible"] == []
+    assert found["module"] == f"scripts.{phantom.bundle.name}.networks.unet2d"
+
+
+def test_every_stage_leaves_its_files_in_the_bundle(found, phantom):
+    assert found["written"] == WEIGHTS
+    bundle = phantom.root / phantom.bundle.name
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()
+    scores = json.loads((bundle / "output" / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))["mean_dice"]
+    assert {*scores, "background"} == {*classes, "mean"}
+    path = phantom.image(last_of(phantom))
+    image = nibabel.load(path)
+    labels = nibabel.load(bundle / "output" / "inference" / path.name.replace(".nii", "_seg.nii"))
+    assert labels.shape == image.shape[:3] and np.array_equal(labels.affine, image.affine)
+
+
+def test_load_gives_the_network_with_its_weights(found):
+    assert found["loaded"]
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason=f"MONAI's schema is not at {SCHEMA}")
+def test_metadata_follow_the_schema_without_the_network(found, phantom):
+    # Had it been wrong, the run would have failed.
+    assert (phantom.root / "schema.json").read_bytes() == SCHEMA.read_bytes()
+
+
+@pytest.mark.slow
+def test_other_runtimes_give_the_same_labels(found, phantom, archive):
+    """With the weights of the release where it has some; with those of two steps otherwise."""
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="ONNX needs the packages of the extra `onnx`")
+    place, name = phantom.root / "again", phantom.bundle.name
+    unpack(archive, place)
+    model = place / name / "models" / "model.pt"
+    if not (shipped := model.is_file()):
+        shutil.copyfile(phantom.root / name / "models" / "model.pt", model)
+    volumes = [*sorted(SHARED_DATA.glob(REAL[name.removeprefix("bundle_")])), phantom.image(last_of(phantom))]
+    run_clean(place / name, Path(__file__).with_name("runtimes.py"), volumes[0], place / "compared.json")
+    compared = json.loads((place / "compared.json").read_text(encoding="utf-8"))
+    assert compared["stack"][0] >= 7 and len(compared["labels"]) > 1
+    for runtime in ("torchscript", "onnx"):
+        assert compared[runtime]["largest difference"] < 1e-4, compared
+        # A network after two steps hardly prefers one class to another: some pixels are ties but for rounding.
+        assert compared[runtime]["labels that differ"] == 0 or not shipped, compared
