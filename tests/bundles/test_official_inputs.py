@@ -258,7 +258,7 @@ def test_4d_volume_where_3d_ones_are_expected(mmwhs_phantom, copy):
 def test_unknown_label_value(other_phantom, copy):
     phantom = copy(other_phantom)
     patient = split_of(phantom)["draws"]["1"]["c1"]["labelled"][0]
-    change(phantom.label(patient), lambda voxels: np.where(voxels > 0, 3 + (voxels > 1), 0).astype(np.int16))
+    change(phantom.label(patient), lambda voxels: np.where(voxels > 0, 10 + (voxels > 1), 0).astype(np.int16))
     error = fail(phantom, "train", initialisation="random")
     assert isinstance(error, VolumeError)
     assert f"{phantom.label(patient)} has" in str(error) and "that are no class index: " in str(error)
