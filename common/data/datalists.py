@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,27 @@ def further_image_ids(dataset_dir: str | os.PathLike[str], number: int) -> list[
     ids = [_stem(file) for file in _nifti_in(root / _UNLABELLED)][:number]
     logger.info(f"{len(ids)} of {number} further volumes to pre-train on are in {root / _UNLABELLED}: {_few(ids)}.")
     return ids
+
+
+def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[_Item]:
+    """List images and further ones that lie in the same folders, such as the studies that nobody has labelled yet.
+
+    A folder that holds a label as well is passed over: what else is in it need not be an image.
+
+    Args:
+        items: with the paths "image" and, if there is one, "label".
+        number: how many images at most.
+
+    Returns:
+        Items with an image only: the given ones, then NIfTI files ordered by path; none if all folders are passed over.
+    """
+    items = list(items)
+    given = [Path(item["image"]) for item in items]
+    with_labels = {Path(item["label"]).parent for item in items if "label" in item}
+    folders = sorted({path.parent for path in given} - with_labels)
+    further = [file for folder in folders for file in _nifti_in(folder) if file not in given]
+    found = [*(path for path in given if path.parent in folders), *further][:number]
+    return [{"id": _stem(path), "image": str(path)} for path in found]
 
 
 def json_datalist(dataset_dir: str | os.PathLike[str]) -> list[_Item]:

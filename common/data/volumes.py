@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,8 @@ from tqdm import tqdm
 
 from ..transforms.volume import VolumeError
 from .cache import CachedTransformd, describe_failure, fill_cache
+
+logger = logging.getLogger(__name__)
 
 
 class VolumeDataset(Dataset):
@@ -31,9 +34,10 @@ class VolumeDataset(Dataset):
         progress: show a progress bar.
         lazy: hold no volume. Without a cache folder, each time the dataset is gone through is then another
             preprocessing.
+        required: whether every volume is needed. If not, the unusable ones are left out and the log says which.
 
     Raises:
-        VolumeError: lists every file that could not be used, and why.
+        VolumeError: lists every file that could not be used, and why, if they are required.
     """
 
     def __init__(
@@ -43,7 +47,9 @@ class VolumeDataset(Dataset):
         num_workers: int | None = None,
         progress: bool = True,
         lazy: bool = False,
+        required: bool = True,
     ) -> None:
+        self.required = required
         for step in transform.transforms:
             if isinstance(step, CachedTransformd):
                 # Of several processes the first computes. An error comes again, with what is wrong with labels.
@@ -52,13 +58,15 @@ class VolumeDataset(Dataset):
         if lazy:
             super().__init__(data, transform)
         else:
-            super().__init__(list(_load(data, transform, progress)))
+            super().__init__(list(_load(data, transform, progress, required)))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.data) if self.transform is None else _load(self.data, self.transform, progress=False)
+        return iter(self.data) if self.transform is None else _load(self.data, self.transform, False, self.required)
 
 
-def _load(data: Sequence[dict[str, Any]], transform: Compose, progress: bool) -> Iterator[dict[str, Any]]:
+def _load(
+    data: Sequence[dict[str, Any]], transform: Compose, progress: bool, required: bool
+) -> Iterator[dict[str, Any]]:
     """Yield the items that can be used; the others are reported together after the last one."""
     failures: list[str] = []
     for item in tqdm(data, desc="Loading volumes", unit="volume", disable=not progress, leave=False):
@@ -69,7 +77,10 @@ def _load(data: Sequence[dict[str, Any]], transform: Compose, progress: bool) ->
         else:
             yield volume
     if failures:
-        raise VolumeError("\n".join([f"{len(failures)} of {len(data)} volumes cannot be used:", *failures]))
+        report = "\n".join([f"{len(failures)} of {len(data)} volumes cannot be used:", *failures])
+        if required:
+            raise VolumeError(report)
+        logger.warning(f"{report}\nThey are left out.")
 
 
 def _suspect(item: dict[str, Any]) -> str:

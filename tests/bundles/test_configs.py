@@ -208,7 +208,8 @@ def test_unlabelled_volumes_are_selected_alike(configs):
     """Fine-tuning takes its batch-norm statistics from the volumes that were pre-trained on."""
     selection = configs["pretrain_global"]["train"]["dataset"]["data"]
     assert configs["train"]["unlabelled"]["dataset"]["data"] == (
-        f"{selection} if os.path.isdir(@dataset_dir) and @batch_norm_statistics == 'recomputed' else []"
+        f"$[] if @batch_norm_statistics != 'recomputed' else {selection.removeprefix('$')} "
+        "if os.path.isdir(@dataset_dir) else datalists.images_beside(@train#dataset#data, 20)"
     )
 
 

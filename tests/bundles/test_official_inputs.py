@@ -145,6 +145,28 @@ def test_lists_of_files_take_the_place_of_the_dataset(other_phantom, tmp_path):
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
+def test_statistics_are_from_the_studies_beside_the_labelled_ones(prostate_phantom, copy, tmp_path, capsys):
+    """As MONAI Label has them: studies in one folder, labels in another, and any file among the studies."""
+    phantom = copy(prostate_phantom)
+    patient = split_of(phantom)["test"][0]
+    image = phantom.image(patient)
+    (image.parent / "damaged.nii.gz").write_bytes(b"no volume")
+    lists = {
+        "train#dataset#data": [{"image": str(image), "label": str(phantom.label(patient))}],
+        "validate#dataset#data": [],
+        "dataset_dir": tmp_path / "nowhere",
+    }
+    phantom.run("train", tmp_path / "all", initialisation="random", **lists)
+    printed = " ".join(capsys.readouterr())
+    assert "1 of " in printed and "damaged.nii.gz" in printed and "They are left out." in printed
+    for other in set(image.parent.iterdir()) - {image}:
+        other.unlink()
+    phantom.run("train", tmp_path / "one", initialisation="random", **lists)
+    everything, one = (read_weights(tmp_path / name / "models" / "model.pt") for name in ("all", "one"))
+    differing = {name for name, value in everything.items() if not torch.equal(value, one[name])}
+    assert {name.rsplit(".", 1)[1] for name in differing} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
 def test_labels_in_which_a_class_does_not_occur(prostate_phantom, tmp_path):
     """Two of the real label volumes have the whole gland as 1; here one is trained on, the other chooses weights."""
     for patient in ("prostate_18", "prostate_32"):

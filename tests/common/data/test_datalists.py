@@ -10,6 +10,7 @@ from common.data.datalists import (
     acdc,
     further_image_ids,
     image_label_folders,
+    images_beside,
     json_datalist,
     mmwhs,
     msd_prostate,
@@ -236,6 +237,25 @@ def test_files_that_do_not_fit_are_named_and_the_others_listed(tmp_path, extra, 
     with pytest.raises(DatasetError, match=message) as error:
         image_label_folders(tmp_path)
     assert ids(error.value.usable) == usable
+
+
+def test_images_beside(tmp_path):
+    for name in ("b.nii.gz", "a.nii", "d.nii.gz", ".c.nii.gz", "notes.txt", "labels/final/b.nii.gz", "mixed/e_gt.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mixed" / "e.nii").touch()
+    items = [
+        {"image": str(tmp_path / "b.nii.gz"), "label": str(tmp_path / "labels" / "final" / "b.nii.gz")},
+        {"image": str(tmp_path / "mixed" / "e.nii"), "label": str(tmp_path / "mixed" / "e_gt.nii")},
+    ]
+    found = images_beside(items, 20)
+    assert found == [
+        {"id": "b", "image": str(tmp_path / "b.nii.gz")},
+        {"id": "a", "image": str(tmp_path / "a.nii")},
+        {"id": "d", "image": str(tmp_path / "d.nii.gz")},
+    ]
+    assert images_beside(items, 2) == found[:2]
+    assert images_beside(items[1:], 20) == []
 
 
 @pytest.mark.parametrize("exists", [True, False])

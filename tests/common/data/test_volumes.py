@@ -167,6 +167,15 @@ def test_all_unusable_files_are_reported_together(tmp_path, cached, lazy, limit)
         assert line.startswith(beginning)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_unusable_files_that_are_not_required_are_left_out(tmp_path, caplog, lazy):
+    items = make_items(tmp_path)
+    (tmp_path / "image1.nii.gz").write_bytes(b"no volume")
+    dataset = VolumeDataset(items, make_transform(), progress=False, lazy=lazy, required=False)
+    assert [volume["id"] for volume in dataset] == ["patient0", "patient2"]
+    assert "1 of 3 volumes cannot be used:" in caplog.text and "image1.nii.gz" in caplog.text
+
+
 def test_a_failing_transform_names_the_image(tmp_path):
     def fail(data):
         raise ZeroDivisionError("by zero")
