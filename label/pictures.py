@@ -49,8 +49,8 @@ def pictures(
 
     The bundle's own `model.pt` is asked first and then put aside, so that both trainings start from the pre-trained
     weights. Written are `annotators_<state>.png` with the same slices of the first test patient for each state, and
-    `annotators.json` with the Dice of every test patient. No test patient was used to pre-train, to train or to choose
-    anything.
+    `annotators.json` with the Dice of every test patient. No label of a test patient is used before that; their images
+    are studies of the server, and so among those that batch-norm statistics come from.
 
     Args:
         dataset_dir: the ACDC folder.
