@@ -42,6 +42,8 @@ _OUTPUTS = {
     "pretrain_joint": ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"),
     "train": tuple(EVALUATIONS.values()),
 }
+LOCK = ".lock"
+"""Name of the file in a stage's folder that is locked while a process runs the stage."""
 _RECORD = {"config": str, "seconds": float, "finished": bool, "images": int}
 
 
@@ -175,7 +177,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
         return
     stage.folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(stage.folder / ".lock").acquire(timeout=_LOCK_TIMEOUT)
+        lock = FileLock(stage.folder / LOCK).acquire(timeout=_LOCK_TIMEOUT)
     except Timeout:
         raise Busy(
             f"{stage.folder} is in use by another process: run the same command again when that has finished."
@@ -268,7 +270,7 @@ def read_result(path: Path, cell: Cell) -> dict[str, Any] | None:
 def is_running(stages: Iterable[Stage]) -> bool:
     """Whether a process is at work on one of the stages."""
     for stage in stages:
-        lock = stage.folder / ".lock"
+        lock = stage.folder / LOCK
         if lock.is_file():
             try:
                 with FileLock(lock).acquire(timeout=0):

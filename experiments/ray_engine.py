@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from common.errors import root_cause
 
-from .cells import Outcome, run_cell, run_stage, stages_of
+from .cells import LOCK, Outcome, run_cell, run_stage, stages_of
 from .grid import Cell
 
 try:
@@ -29,7 +33,7 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 _RETRIES = 3  # of a task whose worker is lost
-_GRACE_SECONDS = 10.0  # for interrupted tasks to write down how far they are
+_GRACE_SECONDS = 30.0  # for interrupted tasks to write down how far they are
 
 
 def run_on_ray(
@@ -64,10 +68,10 @@ def run_on_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # unless the user wants it, nothing is sent to Ray's makers
     ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
     references: list[Any] = []
+    stages: dict[Path, Any] = {}
     try:
         _check_room(address, {"GPU": gpus_per_cell, "CPU": cpus_per_cell})
         task = ray.remote(num_gpus=gpus_per_cell, num_cpus=cpus_per_cell, max_retries=_RETRIES)(_call)
-        stages: dict[Path, Any] = {}
         waiting: dict[Future[Any], Cell] = {}
         for cell in cells:
             before = None
@@ -91,7 +95,20 @@ def run_on_ray(
             ray.cancel(reference)
         if references:
             ray.wait(references, num_returns=len(references), timeout=_GRACE_SECONDS)
+        _wait_for_writing(stages)
         ray.shutdown()
+
+
+def _wait_for_writing(folders: Iterable[Path]) -> None:
+    """Wait until no worker is in one of the folders, since a task can count as ended before it has written its record.
+
+    The shutdown would then cut it off.
+    """
+    until = time.monotonic() + _GRACE_SECONDS
+    for folder in folders:
+        if (lock := folder / LOCK).is_file():
+            with suppress(Timeout), FileLock(lock).acquire(timeout=max(0.0, until - time.monotonic())):
+                pass
 
 
 def _call(before: object, function: Callable[..., Any], *arguments: Any) -> Any:
