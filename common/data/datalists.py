@@ -238,6 +238,7 @@ def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[_Item
 
     Returns:
         Items with an image only: the given ones, then NIfTI files ordered by path; none if all folders are passed over.
+        The log says which they are.
     """
     items = list(items)
     given = [Path(item["image"]) for item in items]
@@ -245,6 +246,8 @@ def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[_Item
     folders = sorted({path.parent for path in given} - with_labels)
     further = [file for folder in folders for file in _nifti_in(folder) if file not in given]
     found = [*(path for path in given if path.parent in folders), *further][:number]
+    if found:
+        logger.info(f"{len(found)} images are read without labels, those given and others beside them: {_few(found)}.")
     return [{"id": _stem(path), "image": str(path)} for path in found]
 
 

@@ -239,7 +239,7 @@ def test_files_that_do_not_fit_are_named_and_the_others_listed(tmp_path, extra, 
     assert ids(error.value.usable) == usable
 
 
-def test_images_beside(tmp_path):
+def test_images_beside(tmp_path, caplog):
     for name in ("b.nii.gz", "a.nii", "d.nii.gz", ".c.nii.gz", "notes.txt", "labels/final/b.nii.gz", "mixed/e_gt.nii"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -248,7 +248,11 @@ def test_images_beside(tmp_path):
         {"image": str(tmp_path / "b.nii.gz"), "label": str(tmp_path / "labels" / "final" / "b.nii.gz")},
         {"image": str(tmp_path / "mixed" / "e.nii"), "label": str(tmp_path / "mixed" / "e_gt.nii")},
     ]
-    found = images_beside(items, 20)
+    with caplog.at_level("INFO"):
+        found = images_beside(items, 20)
+    assert (
+        f"3 images are read without labels, those given and others beside them: {tmp_path / 'b.nii.gz'}" in caplog.text
+    )
     assert found == [
         {"id": "b", "image": str(tmp_path / "b.nii.gz")},
         {"id": "a", "image": str(tmp_path / "a.nii")},
