@@ -16,7 +16,7 @@ from typing import Any
 from common.files import write_text_atomically
 
 from .cells import EVALUATIONS, ResultError, read_result
-from .grid import SCHEDULES, TABLES, Cell, Schedule, Table
+from .grid import SCHEDULES, TABLES, Cell, Schedule, Table, paper_dice
 from .plots import draw_dice, draw_training_curves, labelled_order, shrink_picture
 from .reproduce import RESULTS
 
@@ -195,7 +195,8 @@ def _section(group: _Group) -> str:
     ]
     shown: set[str] = set()
     for number, table in TABLES.items():
-        lines = [_Line(row.name, row.num_labelled, row.paper) for row in table.rows.get(dataset, ())]
+        paper = paper_dice(number, dataset)
+        lines = [_Line(row.name, row.num_labelled, paper.get(row.name, {})) for row in table.rows.get(dataset, ())]
         if any(_select(runs, line) for line in lines):
             parts += [
                 f"### {_table_name(number)}: {table.title}\n",
@@ -266,17 +267,19 @@ def _evaluation(
         f"|---|---|---|---|{'---|' * len(structures)}---|---|",
     ]
     gains = ["| labelled | gain | pairs | mean ± standard error |", "|---|---|---|---|"]
+    missing = 0
     for number in numbers:
         for line in (line for line in lines if number in line.num_labelled):
             chosen, paper = _select(runs, line, number), line.paper.get(number)
-            if chosen or paper is not None:
+            missing += not chosen
+            if chosen:
                 dice = [run.dice[evaluation]["mean"] for run in chosen]
                 entries = [
                     _runs_and_draws(chosen),
                     _spread(dice),
                     *(_mean(run.dice[evaluation].get(name) for run in chosen) for name in structures),
                     "–" if paper is None else _number(paper),
-                    "–" if paper is None or not dice else f"{statistics.mean(dice) - paper:+.3f}",
+                    "–" if paper is None else f"{statistics.mean(dice) - paper:+.3f}",
                 ]
                 means.append(f"| {number} | {line.name} | {' | '.join(entries)} |")
             firsts = [baseline, *(first for first, second in further_gains if second == line.name)]
@@ -285,6 +288,8 @@ def _evaluation(
                     error = _with_error(difference)
                     gains.append(f"| {number} | {line.name} − {first} | {len(difference)} | {error} |")
     parts = ["\n".join(means), ""]
+    if missing:
+        parts += [f"{missing} further rows were not run.\n"]
     if len(gains) > 2:
         parts += ["Gains, paired by draw and seed:\n", "\n".join(gains), ""]
     return "\n".join([*parts, *_order_holds(lines, runs, numbers, evaluation)])
