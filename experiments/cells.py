@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -74,8 +75,8 @@ class Stage:
         record = read_stage_record(path)
         if record["config"] != self.config:
             raise ResultError(
-                f"{path} is of the config {record['config']!r}, the stage's is {self.config!r}: move it away to let the "
-                "stage go on from its last checkpoint."
+                f"{path} is of the config {record['config']!r}, the stage's is {self.config!r}: move it away to let "
+                "the stage go on from its last checkpoint."
             )
         gone = [name for name in _OUTPUTS[self.config] if not (self.folder / name).is_file()]
         if record["finished"] and gone:
@@ -289,11 +290,14 @@ def _seconds(stages: Iterable[Stage]) -> dict[str, float]:
 
 
 def _curves(folder: Path) -> dict[str, list[list[float]]]:
-    """Read what fine-tuning wrote for TensorBoard: the loss by step and the validation Dice by epoch, thinned out."""
+    """Read what fine-tuning wrote for TensorBoard: the loss by step and the validation Dice by epoch, thinned out.
+
+    Values that are not finite are left out, since JSON has none.
+    """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     curves = {}
     for tag in events.Tags()["scalars"]:
-        points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag)]
+        points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag) if math.isfinite(event.value)]
         curves[tag] = points[:: -(-len(points) // _CURVE_POINTS)]
     return curves
 

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from common.records import RecordError, parse_record, read_record, write_record
+from tests.conftest import REPOSITORY
 
 CONTENT = {
     "name": "Ärzte",
@@ -99,3 +100,9 @@ def test_what_is_no_record_is_not_written(path, content, error, message):
     with pytest.raises(error, match=message):
         write_record(path, content)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["experiments/results", "benchmarks/results", "docs/pictures"])
+def test_committed_records_are_whole(folder):
+    paths = sorted((REPOSITORY / folder).rglob("*.json"))
+    assert paths and all(read_record(path, "restore the committed file") for path in paths)

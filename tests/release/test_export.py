@@ -15,12 +15,14 @@ import common
 import release.export
 from common.checkpoints import content_hash, read_weights, save_atomically
 from common.networks import UNet2d
+from common.records import write_record
 from experiments.stages import commit
 from release.export import export
 from release.source import ReleaseError
 from tests.conftest import REPOSITORY
+from tests.experiments.made_up import make_result
 
-from .conftest import DICE, NAME, PARTS, copy_bundle, edit, git
+from .conftest import CELL, DICE, NAME, PARTS, copy_bundle, edit, git
 
 STEM = f"{NAME}_v{json.loads((REPOSITORY / NAME / 'configs' / 'metadata.json').read_text(encoding='utf-8'))['version']}"
 TEXTS = {".py", ".json", ".conf", ".md"}
@@ -320,10 +322,7 @@ def test_refuses(bundle, tmp_path, fault, message):
 
 
 def test_committed_metrics_are_accepted_again_once_they_agree(bundle, tmp_path):
-    content = read(bundle.parent / "results" / "cell.json")
-    for evaluation in content["evaluations"].values():
-        evaluation["mean_dice"] = {**DICE, "mean": 0.6}
-    (bundle.parent / "results" / "cell.json").write_text(json.dumps(content))
+    write_record(bundle.parent / "results" / "cell.json", make_result(CELL, {**DICE, "mean": 0.6}))
     other_metrics(bundle)
     git(bundle.parent, "commit", "-qam", "measured again")
     export(str(bundle), out=str(tmp_path / "out"))
