@@ -32,7 +32,7 @@ from experiments.cells import (
     stages_of,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
-from experiments.results import EVALUATIONS, ResultError
+from experiments.results import EVALUATIONS, ResultError, read_result
 
 STARTS = {
     "random": Pretraining(),

@@ -357,3 +357,19 @@ def test_files_that_the_model_zoo_does_not_take_are_refused(bundle, tmp_path, mo
     with pytest.raises(ReleaseError, match=r"\.pt has [\d,]+ bytes, the model zoo allows 8,000,000"):
         export(str(bundle), out=str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["pretrained_encoder.pt", "model.pt"], ids=["beside the zip", "in the zip"])
+def test_weights_that_change_while_they_are_exported(bundle, tmp_path, monkeypatch, name):
+    """The check has seen other bytes than the copy gets."""
+    check = release.export.check_metrics
+
+    def write_meanwhile(source):
+        check(source)
+        with (source.folder / "models" / name).open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(release.export, "check_metrics", write_meanwhile)
+    with pytest.raises(ReleaseError, match=f"{name} was changed while it was exported: the copy has the SHA-256"):
+        export(str(bundle), out=str(tmp_path / "out"), large_files_url="https://example.org/releases")
+    assert not list((tmp_path / "out").iterdir())
