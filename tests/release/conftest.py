@@ -25,6 +25,8 @@ from release.export import export
 from tests.conftest import REPOSITORY
 from tests.experiments.made_up import make_result
 
+from .environments import link_packages, named_packages
+
 NAME = "bundle_acdc"
 PARTS = {
     "pretrained_encoder.pt": ("encoder.",),
@@ -49,14 +51,26 @@ else:
 _SITE = [entry for entry in sys.path if Path(entry).name == "site-packages"]
 
 
-def run_clean(cwd: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a module or a file in a process that sees the installed packages but not this repository."""
-    command = [sys.executable, "-I", "-S", "-c", _BOOT, *_SITE, "--", *map(str, arguments)]
+def run_clean(
+    cwd: Path, *arguments: object, site: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a module or a file in a process that does not see this repository.
+
+    It sees the packages in `site`, all that are installed here if there is none.
+    """
+    folders = _SITE if site is None else [str(site)]
+    command = [sys.executable, "-I", "-S", "-c", _BOOT, *folders, "--", *map(str, arguments)]
     # Whatever asks for something beyond this machine gets nowhere.
     environment = {**os.environ, "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="session")
+def named_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages that the bundle's metadata name, what these require, and nothing else."""
+    return link_packages(named_packages(REPOSITORY / NAME), tmp_path_factory.mktemp("site"))
 
 
 def git(root: Path, *arguments: str) -> None:
