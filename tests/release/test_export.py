@@ -353,7 +353,7 @@ def test_unknown_bundle(tmp_path):
 
 
 def test_files_that_the_model_zoo_does_not_take_are_refused(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(release.export, "_LARGEST_FILE", 8_000_000)
+    monkeypatch.setattr(release.export, "LARGEST_FILE", 8_000_000)
     with pytest.raises(ReleaseError, match=r"\.pt has [\d,]+ bytes, the model zoo allows 8,000,000"):
         export(str(bundle), out=str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel
 import pytest
 
-from tests.bundles.conftest import BUNDLES, NETWORK, as_text, make_phantom
+from tests.bundles.conftest import BUNDLES, as_text, make_phantom
 
 from .conftest import NAME, run_clean
 from .environments import install_packages, link_packages, named_packages
@@ -125,10 +125,7 @@ def test_commands_with_the_packages_installed_by_pip(exported, tmp_path):
     def command(config, **options):
         values = {**phantom.settings(config, tmp_path), **output, **options}
         arguments = [
-            part
-            for key, value in values.items()
-            if key not in NETWORK  # it is the one of the released weights
-            for part in (f"--{key}", str(as_text(value)).replace(" ", ""))
+            part for key, value in values.items() for part in (f"--{key}", str(as_text(value)).replace(" ", ""))
         ]
         run_clean(bundle, "monai.bundle", "run", "run", f"--config_file=configs/{config}.json", *arguments, site=site)
 
