@@ -14,7 +14,6 @@ import ctypes
 import datetime
 import gc
 import importlib.metadata
-import json
 import math
 import platform
 import re
@@ -28,7 +27,7 @@ from typing import Any
 
 import torch
 
-from common.files import write_text_atomically
+from common.records import write_record
 
 # In the order in which they are run and reported.
 NAMES = ("global_loss", "local_loss", "step", "pipeline", "precision", "prepare", "inference", "scale")
@@ -214,7 +213,7 @@ def write(outcome: dict[str, Any]) -> Path:
     """Write a result file, whole or not at all; a GPU's stands beside the CPU's."""
     suffix = "" if outcome["device"].startswith("CPU") else "_gpu"
     path = RESULTS / f"{outcome['benchmark']}{suffix}.json"
-    write_text_atomically(path, json.dumps(outcome, indent=1) + "\n")
+    write_record(path, outcome)
     return path
 
 

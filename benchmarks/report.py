@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import atomic_file, write_text_atomically
+from common.records import read_record
 
 from . import harness
 
 KEYS = ("benchmark", "command", "commit", "date", "device", "threads", "versions", "rows", "targets", "notes")
+_KINDS = {**dict.fromkeys(KEYS, str), "threads": int, "versions": dict, "rows": list, "targets": list, "notes": list}
 LINE_STYLES = {"GR": "-", "GD": "--"}
 
 
@@ -115,21 +116,40 @@ def draw_costs(outcome: dict[str, Any], path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        outcome = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        outcome = None
-    missing = [key for key in KEYS if key not in outcome] if isinstance(outcome, dict) else KEYS
-    if missing:
+    again = f"make it anew with `python -m benchmarks run {_name(path)}`"
+    outcome = read_record(path, again)
+    if missing := [key for key in KEYS if key not in outcome]:
         raise ValueError(
-            f"results must have the keys {', '.join(KEYS)}, got {path} without {', '.join(missing)}; "
-            f"make it anew with `python -m benchmarks run {_name(path)}`"
+            f"results must have the keys {', '.join(KEYS)}, got {path} without {', '.join(missing)}; {again}"
         )
+    if wrong := _wrong_values(outcome):
+        raise ValueError(f"results must be what `run` writes, got {path} with {wrong}; {again}")
     if not _source(outcome["benchmark"]).exists():
         raise ValueError(
             f"results must be of a benchmark that exists, got {path} of {outcome['benchmark']!r}; remove the file"
         )
     return outcome
+
+
+def _wrong_values(outcome: dict[str, Any]) -> str:
+    """Say which value is of another type than `harness.result` writes, or contradicts another; empty if none does."""
+    for key, kind in _KINDS.items():
+        if type(outcome[key]) is not kind:
+            return f"{key} {outcome[key]!r}"
+    if outcome["threads"] < 1:
+        return f"threads {outcome['threads']}"
+    for row in outcome["rows"]:
+        if not isinstance(row, dict):
+            return f"the row {row!r}"
+    for entry in outcome["targets"]:
+        try:
+            limits = {name: entry[name] for name in ("at_most", "at_least") if name in entry}
+            same = harness.target(entry["rule"], entry["measured"], **limits) == entry
+        except (LookupError, TypeError, ValueError):
+            same = False
+        if not same or type(entry["met"]) is not bool:
+            return f"the target {entry!r}"
+    return ""
 
 
 def _section(path: Path, outcome: dict[str, Any]) -> str:

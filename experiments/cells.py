@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -15,19 +16,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.files import write_text_atomically
+from common.records import write_record
 
 from .grid import RECIPES, Cell, digest
+from .results import EVALUATIONS, ResultError, read_stage_record
 from .stages import REPOSITORY, commit, run_config
 
 logger = logging.getLogger(__name__)
 
-EVALUATIONS = {
-    "selected, recomputed": "model.pt",
-    "selected, running average": "model_running_average.pt",
-    "last, recomputed": "last.pt",
-    "last, running average": "last_running_average.pt",
-}
 Outcome = tuple[Cell, dict[str, Any] | Exception]
 """A cell, and its result or why it has none."""
 
@@ -44,11 +40,6 @@ _OUTPUTS = {
 }
 LOCK = ".lock"
 """Name of the file in a stage's folder that is locked while a process runs the stage."""
-_RECORD = {"config": str, "seconds": float, "finished": bool, "images": int}
-
-
-class ResultError(ValueError):
-    """A result file or a record of a stage is not what its name says; it is left alone."""
 
 
 class Busy(RuntimeError):
@@ -81,7 +72,12 @@ class Stage:
         path = self.folder / "record.json"
         if not path.is_file():
             return {"seconds": 0.0, "finished": False}
-        record = _read_record(path)
+        record = read_stage_record(path)
+        if record["config"] != self.config:
+            raise ResultError(
+                f"{path} is of the config {record['config']!r}, the stage's is {self.config!r}: move it away to let "
+                "the stage go on from its last checkpoint."
+            )
         gone = [name for name in _OUTPUTS[self.config] if not (self.folder / name).is_file()]
         if record["finished"] and gone:
             raise ResultError(
@@ -200,7 +196,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
         finally:
             seconds = round(before["seconds"] + time.monotonic() - started, 1)
             record = {"config": stage.config, "seconds": seconds, "finished": finished, "images": stage.images}
-            write_text_atomically(stage.folder / "record.json", json.dumps(record) + "\n")
+            write_record(stage.folder / "record.json", record)
 
 
 def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
@@ -245,28 +241,6 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     }
 
 
-def read_result(path: Path, cell: Cell) -> dict[str, Any] | None:
-    """Return the result of a cell, or None if there is none yet.
-
-    Raises:
-        ResultError: if the file is damaged or belongs to a cell that was determined otherwise.
-    """
-    if not path.is_file():
-        return None
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        key = result["key"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultError(
-            f"{path} is not a whole result file ({error!r}): move it away to run the cell again."
-        ) from error
-    if key != cell.key:
-        raise ResultError(
-            f"{path} is of a cell with other settings (key {key}, expected {cell.key}): move it away to run this one."
-        )
-    return result
-
-
 def is_running(stages: Iterable[Stage]) -> bool:
     """Whether a process is at work on one of the stages."""
     for stage in stages:
@@ -285,7 +259,7 @@ def seconds_per_image(runs_dir: Path) -> dict[str, float]:
     rates: dict[str, list[float]] = {}
     for path in sorted(runs_dir.glob("*/record.json")):
         try:
-            record = _read_record(path)
+            record = read_stage_record(path)
         except ResultError:
             continue  # the cells that need this stage will say so
         if record["finished"]:
@@ -316,24 +290,16 @@ def _seconds(stages: Iterable[Stage]) -> dict[str, float]:
 
 
 def _curves(folder: Path) -> dict[str, list[list[float]]]:
-    """Read what fine-tuning wrote for TensorBoard: the loss by step and the validation Dice by epoch, thinned out."""
+    """Read what fine-tuning wrote for TensorBoard: the loss by step and the validation Dice by epoch, thinned out.
+
+    Values that are not finite are left out, since JSON has none.
+    """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     curves = {}
     for tag in events.Tags()["scalars"]:
-        points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag)]
+        points = [[event.step, round(event.value, 5)] for event in events.Scalars(tag) if math.isfinite(event.value)]
         curves[tag] = points[:: -(-len(points) // _CURVE_POINTS)]
     return curves
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {name: kind(record[name]) for name, kind in _RECORD.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultError(
-            f"{path} is not a whole record of a stage ({error!r}): delete it to let the stage go on from its last "
-            "checkpoint."
-        ) from error
 
 
 def _configs_hash(bundle: Path) -> str:

@@ -6,7 +6,6 @@ global pre-training.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from torch.nn import functional as F
 from common.checkpoints import content_hash
 from common.data.samplers import PartitionSampler
 from common.data.slices import Slices
-from common.files import write_text_atomically
 from common.networks import UNet2d
+from common.records import write_record
 
 from .plots import new_figure, save_figure
 from .probe import NUM_PARTITIONS, load_network, load_slices
@@ -70,7 +69,7 @@ def figures(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = ""
         "partitions": NUM_PARTITIONS,
         "neighbour_accuracy": {**numbers, "chance": chance},
     }
-    write_text_atomically(folder / "embeddings.json", json.dumps(content, indent=1) + "\n")
+    write_record(folder / "embeddings.json", content)
 
 
 def slice_partitions(slices: Slices) -> Tensor:

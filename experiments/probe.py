@@ -5,7 +5,6 @@ The local loss says nothing about that: with views that differ in intensity only
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from common.data import datalists, splits
 from common.data.slices import Slices
 from common.data.volumes import VolumeDataset
 from common.engines import recompute_batch_norm
-from common.files import write_text_atomically
 from common.networks import UNet2d, region_starts
+from common.records import write_record
 
 from .stages import REPOSITORY, commit, load_config
 
@@ -65,7 +64,7 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str =
         print(name, {key: round(value, 3) for key, value in results[-1].items() if key != "start"}, flush=True)
     if output:
         content = {"commit": commit(), "weights_sha256": {weights.name: content_hash(weights)}, "starts": results}
-        write_text_atomically(Path(output), json.dumps(content, indent=1) + "\n")
+        write_record(output, content)
 
 
 def load_slices(dataset_dir: str, subsets: Sequence[str], cache_dir: str = "") -> list[Slices]:

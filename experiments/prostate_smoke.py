@@ -22,6 +22,7 @@ from common.data.datalists import image_label_folders, nifti_files
 from common.evaluation import volume_dice
 from common.files import write_text_atomically
 from common.pictures import COLOURS
+from common.records import write_record
 from common.segmentation import segmentation_path
 
 from .phantom.files import reoriented
@@ -140,7 +141,7 @@ def _report(
         "dice_on_the_volume_trained_on": dict(zip(CLASSES, (round(value, 3) for value in dice), strict=True)),
         "zones_ml": zones_ml,
     }
-    write_text_atomically(root / "smoke.json", json.dumps(result, indent=2) + "\n")
+    write_record(root / "smoke.json", result)
 
     figure = new_figure(1.2 * _NUM_SLICES + 1.2, 1.25 * (len(items) + 1) + 0.5)
     axes = figure.subplots(len(items) + 1, _NUM_SLICES, squeeze=False)

@@ -5,7 +5,6 @@ Beside every number stands that of Chaitanya, Erdil, Karani, Konukoglu, NeurIPS 
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_text_atomically
+from common.records import RecordError, read_record
 
-from .cells import EVALUATIONS, ResultError, read_result
 from .grid import SCHEDULES, TABLES, Cell, Schedule, Table, paper_dice
 from .plots import draw_dice, draw_training_curves, labelled_order, shrink_picture
 from .reproduce import RESULTS
+from .results import EVALUATIONS, ResultError, cell_of, check_share, read_any_result
 
 _ORDER = ("random", "GR", "GD", "GD+LR")
 _STARTS = ("random", "encoder", "encoder_decoder")
 _MAIN, *_FURTHER = EVALUATIONS
 _PROBE = "probe.json"
+_MAKE_AGAIN = "move it away and make it again"
 _PICTURES = ("worst", "median", "best")
 _INTRODUCTION = """# Results
 
@@ -149,25 +150,10 @@ def _read_groups(root: Path) -> tuple[list[_Group], list[str]]:
 
 
 def _read_run(path: Path) -> _Run:
-    result = _read_json(path)
-    try:
-        cell = Cell.from_dict(result["cell"])
-        means = {evaluation: result["evaluations"][evaluation]["mean_dice"] for evaluation in EVALUATIONS}
-        volumes = result["evaluations"][_MAIN]["volumes"]
-        curve = result.get("curves", {}).get("mean_dice", [])
-        run = _Run(
-            cell,
-            {name: {**mean, "mean": float(mean["mean"])} for name, mean in means.items()},
-            sorted((float(volume["mean"]), volume["id"]) for volume in volumes if volume["mean"] is not None),
-            [(float(epoch) * cell.schedule.steps_per_epoch, float(value)) for epoch, value in curve],
-            result["device"],
-            result["commit"],
-        )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    if not run.ranked:
-        raise _damaged(path, "no volume has a Dice")
-    read_result(path, cell)
+    result = read_any_result(path)
+    cell = cell_of(result)
+    volumes = result["evaluations"][_MAIN]["volumes"]
+    curve = result.get("curves", {}).get("mean_dice", [])
     if path.parts[-3:] != (cell.dataset, cell.schedule.name, f"{cell.name}.json"):
         raise ResultError(f"{path} holds the cell {cell.name} of {cell.dataset}, {cell.schedule.name}: move it there.")
     if cell.schedule != SCHEDULES.get(cell.schedule.name):
@@ -175,7 +161,14 @@ def _read_run(path: Path) -> _Run:
             f"{path} was made with {steps_of(cell.schedule)}, which are not those of the schedule "
             f"{cell.schedule.name!r}: it can share no table with the others. Move it elsewhere."
         )
-    return run
+    return _Run(
+        cell,
+        {name: result["evaluations"][name]["mean_dice"] for name in EVALUATIONS},
+        sorted((volume["mean"], volume["id"]) for volume in volumes if volume["mean"] is not None),
+        [(epoch * cell.schedule.steps_per_epoch, value) for epoch, value in curve],
+        result["device"],
+        result["commit"],
+    )
 
 
 def _section(group: _Group) -> str:
@@ -427,9 +420,9 @@ def _embeddings_section(group: _Group) -> str:
         parts += ["### The middle slice of each partition of three test volumes\n", _terms(group)]
         parts.append(f"![Partitions]({group.link(partitions)})\n")
     if numbers.is_file():
-        content = _read_json(numbers)
+        content = _read_numbers(numbers)
         try:
-            shares = {key: _number(value) for key, value in content["neighbour_accuracy"].items()}
+            shares = {key: _number(check_share(value, key)) for key, value in content["neighbour_accuracy"].items()}
             weights = ", ".join(f"`{name}`, SHA-256 `{value}`" for name, value in content["weights_sha256"].items())
             parts.append(
                 "### Embeddings of test slices before and after pre-training\n\n"
@@ -457,10 +450,11 @@ def _probe_section(group: _Group) -> str:
         "| weights | region match | anatomy over place | probe Dice |",
         "|---|---|---|---|",
     ]
-    content = _read_json(path)
+    content = _read_numbers(path)
     try:
         for row in content["starts"]:
-            numbers = " | ".join(_number(row[key]) for key in ("region_match", "anatomy_over_place", "probe_dice"))
+            keys = ("region_match", "anatomy_over_place", "probe_dice")
+            numbers = " | ".join(_number(check_share(row[key], key)) for key in keys)
             lines.append(f"| {row['start']} | {numbers} |")
     except (LookupError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -471,15 +465,15 @@ def _terms(group: _Group) -> str:
     return f"The terms of the volumes are in `bundle_{group.dataset}/docs/data_license.txt`.\n"
 
 
-def _read_json(path: Path) -> Any:
+def _read_numbers(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, error) from error
+        return read_record(path, _MAKE_AGAIN)
+    except RecordError as error:
+        raise ResultError(str(error)) from error
 
 
 def _damaged(path: Path, reason: object) -> ResultError:
-    return ResultError(f"{path} is not a whole file of its kind ({reason!r}): move it away and make it again.")
+    return ResultError(f"{path} is not a whole file of its kind ({reason!r}): {_MAKE_AGAIN}.")
 
 
 def _runs_and_draws(runs: Sequence[_Run]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
@@ -16,20 +15,19 @@ from tqdm import tqdm
 
 from common.data.splits import draws_of
 from common.errors import root_cause
-from common.files import write_text_atomically
+from common.records import write_record
 
 from .cells import (
     Outcome,
-    ResultError,
     bundle_of,
     estimated_minutes,
     is_running,
-    read_result,
     run_cell,
     seconds_per_image,
     stages_of,
 )
 from .grid import SCHEDULES, Cell, cells_of
+from .results import ResultError, read_result
 from .stages import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -131,7 +129,7 @@ def result_path(cell: Cell) -> Path:
 
 def write_result(cell: Cell, result: dict[str, Any]) -> None:
     """Keep the result of a cell."""
-    write_text_atomically(result_path(cell), json.dumps(result, indent=1) + "\n")
+    write_record(result_path(cell), result)
 
 
 def _engine(

@@ -10,9 +10,10 @@ from typing import Any
 from common.checkpoints import content_hash, read_weights
 from common.files import atomic_file, write_text_atomically
 
-from .cells import EVALUATIONS, ResultError, bundle_of, read_result, stages_of
+from .cells import bundle_of, stages_of
 from .grid import SCHEDULES, Cell
 from .report import steps_of
+from .results import EVALUATIONS, cell_of, read_any_result
 from .stages import REPOSITORY
 
 _EVALUATION, _MODEL = next(iter(EVALUATIONS.items()))
@@ -35,7 +36,8 @@ def ship(result: str, decoder_result: str, runs_dir: str = str(REPOSITORY / "run
         ResultError: if a result file is missing or damaged, or the weights of its run are.
         ValueError: if a cell has not the pre-training that is asked for, or the two have different datasets.
     """
-    (cell, content), (decoder_cell, _) = (_read(Path(path)) for path in (result, decoder_result))
+    content = read_any_result(Path(result))
+    cell, decoder_cell = cell_of(content), cell_of(read_any_result(Path(decoder_result)))
     _check(cell, decoder_cell)
     runs = Path(runs_dir).resolve()
     stages, decoder_stages = (stages_of(one, runs / one.schedule.name) for one in (cell, decoder_cell))
@@ -132,17 +134,6 @@ To repeat it:
 {metadata["intended_use"]} One draw and one seed: the repository's results say how much runs scatter. Further limits:
 `docs/README.md`.
 """
-
-
-def _read(path: Path) -> tuple[Cell, dict[str, Any]]:
-    try:
-        cell = Cell.from_dict(json.loads(path.read_text(encoding="utf-8"))["cell"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ResultError(f"{path} is not a whole result file ({error!r}): name one that `reproduce` wrote.") from error
-    result = read_result(path, cell)
-    if result is None:
-        raise ResultError(f"{path} is gone.")
-    return cell, result
 
 
 def _check(cell: Cell, decoder_cell: Cell) -> None:

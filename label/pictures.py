@@ -24,8 +24,8 @@ from common.checkpoints import content_hash
 from common.data.datalists import acdc
 from common.data.splits import read_split
 from common.evaluation import volume_dice
-from common.files import write_text_atomically
 from common.pictures import draw_comparison
+from common.records import write_record
 from experiments.plots import shrink_picture
 from experiments.stages import REPOSITORY, commit
 from release.export import export
@@ -128,7 +128,7 @@ def pictures(
         "training_seconds": seconds,
         "dice": scores,
     }
-    write_text_atomically(Path(output) / "annotators.json", json.dumps(result, indent=2) + "\n")
+    write_record(Path(output) / "annotators.json", result)
     print(f"Wrote annotators.json and {len(titles)} pictures to {output}.")
 
 

@@ -13,10 +13,10 @@ from experiments.stages import commit
 
 from .archive import check_archive, write_zip
 from .documents import write_documents
+from .entries import LARGEST_FILE
 from .source import MODEL, Bundle, ReleaseError, check_card, check_metrics, check_version, check_weights, read_bundle
 from .vendor import vendor
 
-_LARGEST_FILE = 25_000_000  # bytes; what the model zoo allows in a bundle
 _IGNORED = shutil.ignore_patterns("__pycache__", ".*")
 
 
@@ -31,7 +31,8 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
 
     Raises:
         ReleaseError: if the bundle must not be released (see `release.source` and `release.vendor`), a file is larger
-            than the model zoo allows, or something of this name is in `out` already, which is left as it is.
+            than the model zoo allows or changes meanwhile, or something of this name is in `out` already, which is left
+            as it is.
     """
     source = read_bundle(bundle)
     check_version(source.metadata, f"{source.folder / 'configs' / 'metadata.json'}")
@@ -57,7 +58,7 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
         checksum = f"{content_hash(work / archive)}  {archive}\n"
         (work / f"{archive}.sha256").write_text(checksum, encoding="utf-8")
         for asset, name in assets.items():
-            shutil.copyfile(source.folder / "models" / name, work / asset)
+            _copy_weights(source, name, work / asset)
         for path in sorted(work.iterdir()):
             path.rename(target / path.name)
     weights = ", ".join(source.weights) or "NO WEIGHTS, nothing measured"
@@ -74,7 +75,7 @@ def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | No
     (folder / "models").mkdir()
     for name in source.weights:
         if name not in listed:
-            shutil.copyfile(source.folder / "models" / name, folder / "models" / name)
+            _copy_weights(source, name, folder / "models" / name)
     if listed:
         (folder / "large_files.json").write_text(json.dumps(_large_files(source, listed, url)), encoding="utf-8")
     metadata = {**source.metadata, "source": {"version": common.__version__, "commit": commit()}}
@@ -82,11 +83,22 @@ def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | No
     write_documents(source, folder)
     vendor(folder)
     for path in folder.rglob("*"):
-        if path.stat().st_size > _LARGEST_FILE:
+        if path.stat().st_size > LARGEST_FILE:
             raise ReleaseError(
-                f"{path.relative_to(folder)} has {path.stat().st_size:,} bytes, the model zoo allows {_LARGEST_FILE:,} "
+                f"{path.relative_to(folder)} has {path.stat().st_size:,} bytes, the model zoo allows {LARGEST_FILE:,} "
                 "in a bundle: pass large_files_url if it is a pre-trained file."
             )
+
+
+def _copy_weights(source: Bundle, name: str, target: Path) -> None:
+    """Copy a file of weights, and check of the copy that it is the one that the metadata name."""
+    path = source.folder / "models" / name
+    shutil.copyfile(path, target)
+    if (found := content_hash(target)) != source.weights[name]["sha256"]:
+        raise ReleaseError(
+            f"{path} was changed while it was exported: the copy has the SHA-256 {found}, the metadata name "
+            f"{source.weights[name]['sha256']}. Export it again when nothing writes to it."
+        )
 
 
 def _large_files(source: Bundle, listed: list[str], url: str | None) -> dict[str, list[dict[str, str]]]:

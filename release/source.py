@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.checkpoints import CheckpointError, content_hash, initialise, load_model, load_pretrained
+from experiments.results import ResultError, parse_result
 from experiments.ship import metrics_of
 from experiments.stages import REPOSITORY, load_config
 
@@ -156,7 +157,10 @@ def check_metrics(bundle: Bundle) -> None:
             )
         return
     path = bundle.weights[MODEL].get("result")
-    measured = metrics_of(json.loads(_committed(bundle.folder.parent, path)))
+    try:
+        measured = metrics_of(parse_result(_committed(bundle.folder.parent, path), path))
+    except ResultError as error:
+        raise ReleaseError(f"eval_metrics must be those of a result file. As committed, {error}") from error
     if metrics != measured:
         raise ReleaseError(f"eval_metrics differ from {path}: {metrics} instead of {measured}.")
 

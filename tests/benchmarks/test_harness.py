@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Call, calls_per_run, observe, peak_memory_mib, ratios, spread, target, time_in_turn
+from common.records import read_record
 
 CPU = torch.device("cpu")
 
@@ -142,7 +143,7 @@ def test_write(monkeypatch, tmp_path, device, name):
     outcome = {"benchmark": "step", "device": device}
     assert harness.write(outcome) == tmp_path / name
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert json.loads((tmp_path / name).read_text()) == outcome
+    assert read_record(tmp_path / name, "") == outcome
 
 
 def test_write_leaves_the_old_file_when_it_fails(monkeypatch, tmp_path):
@@ -151,4 +152,4 @@ def test_write_leaves_the_old_file_when_it_fails(monkeypatch, tmp_path):
     harness.write(outcome)
     with pytest.raises(TypeError, match="not JSON serializable"):
         harness.write(outcome | {"rows": torch.ones(1)})
-    assert json.loads((tmp_path / "step.json").read_text()) == outcome
+    assert read_record(tmp_path / "step.json", "") == outcome

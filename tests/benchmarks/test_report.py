@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import harness
 from benchmarks.report import KEYS, number, report
+from common.records import write_record
 
 
 def make_outcome(benchmark="local_loss", **overrides):
@@ -30,7 +31,7 @@ def make_outcome(benchmark="local_loss", **overrides):
 def make_report(folder, *outcomes):
     for outcome in outcomes:
         suffix = "" if outcome["device"].startswith("CPU") else "_gpu"
-        (folder / f"{outcome['benchmark']}{suffix}.json").write_text(json.dumps(outcome))
+        write_record(folder / f"{outcome['benchmark']}{suffix}.json", outcome)
     report(str(folder))
     return (folder / "README.md").read_text(encoding="utf-8")
 
@@ -103,21 +104,41 @@ def test_number(value, text):
     assert number(value) == text
 
 
+def without(key):
+    return {name: value for name, value in make_outcome("step").items() if name != key}
+
+
+def with_target(**changes):
+    return make_outcome("step", targets=[make_outcome()["targets"][0] | changes])
+
+
 @pytest.mark.parametrize(
-    ("content", "missing"),
+    ("content", "message"),
     [
-        ('[{"stage": "global"}]', ", ".join(KEYS)),
-        (json.dumps({key: 0 for key in KEYS if key != "rows"}), "rows"),
-        ('{"benchmark": ', ", ".join(KEYS)),
+        ('[{"stage": "global"}]', "must be a JSON object, got list"),
+        (json.dumps(make_outcome("step")), "has no entry 'sha256'"),
+        ('{"benchmark": ', "is damaged"),
+        (without("rows"), f"must have the keys {', '.join(KEYS)}, got .* without rows"),
+        (make_outcome("step", threads="2"), "with threads '2'"),
+        (make_outcome("step", threads=-1), "with threads -1"),
+        (make_outcome("step", rows=[1]), "with the row 1"),
+        (with_target(met="true"), "with the target .*'met': 'true'"),
+        (with_target(met=False), "with the target .*'met': False"),
+        (with_target(measured="fast"), "with the target .*'measured': 'fast'"),
+        (with_target(at_most=2), "with the target .*'at_most': 2"),
     ],
-    ids=["old list", "key missing", "cut off"],
+    ids=lambda value: value if isinstance(value, str) and value.startswith(("with", "must", "has", "is")) else "",
 )
 @pytest.mark.parametrize("name", ["step", "step_gpu"])
-def test_file_of_another_form(tmp_path, content, missing, name):
+def test_file_of_another_form(tmp_path, content, message, name):
     path = tmp_path / f"{name}.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=rf"got {path} without {missing}; .* `python -m benchmarks run step`"):
+    if isinstance(content, dict):
+        write_record(path, content)
+    else:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=rf"{message}.*make it anew with `python -m benchmarks run step`") as raised:
         report(str(tmp_path))
+    assert str(path) in str(raised.value)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

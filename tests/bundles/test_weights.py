@@ -8,8 +8,7 @@ import pytest
 
 from common.checkpoints import content_hash, load_model, load_pretrained
 from common.networks import UNet2d
-from experiments.cells import read_result
-from experiments.grid import Cell
+from experiments.results import cell_of, read_any_result
 from experiments.ship import metrics_of, model_card
 from experiments.stages import load_config, run_config
 from tests.conftest import REPOSITORY
@@ -25,10 +24,7 @@ NUM_VOLUMES = 3
 @pytest.fixture(scope="module")
 def recorded():
     """The result file of `model.pt`."""
-    path = REPOSITORY / WEIGHTS["model.pt"]["result"]
-    result = json.loads(path.read_text(encoding="utf-8"))
-    assert read_result(path, Cell.from_dict(result["cell"]))["cell"] == result["cell"]
-    return result
+    return read_any_result(REPOSITORY / WEIGHTS["model.pt"]["result"])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -50,7 +46,7 @@ def test_metrics_are_those_of_the_result_file(recorded):
 
 def test_model_card_is_that_of_the_result_file(recorded):
     card = (BUNDLE / "models" / "README.md").read_text(encoding="utf-8")
-    assert card == model_card(BUNDLE, METADATA, recorded, Cell.from_dict(recorded["cell"]))
+    assert card == model_card(BUNDLE, METADATA, recorded, cell_of(recorded))
 
 
 def test_model_reaches_the_recorded_dice_on_real_volumes(recorded, acdc_dir, tmp_path):

@@ -19,21 +19,20 @@ from common.data.samplers import contrastive_sampler
 from common.data.slices import Slices
 from common.data.splits import read_split
 from common.engines.trainer import num_epochs
+from common.records import write_record
 from experiments.cells import (
-    EVALUATIONS,
     Busy,
-    ResultError,
     Stage,
     bundle_of,
     estimated_minutes,
     is_running,
-    read_result,
     run_cell,
     run_stage,
     seconds_per_image,
     stages_of,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
+from experiments.results import EVALUATIONS, ResultError, read_result
 
 STARTS = {
     "random": Pretraining(),
@@ -82,6 +81,8 @@ def configs(monkeypatch):
             writer = SummaryWriter(overrides["output_dir"])
             for step in range(1, 251):
                 writer.add_scalar("train_loss", 1 / step, step)
+            writer.add_scalar("mean_dice", float("nan"), 1)
+            writer.add_scalar("mean_dice", 0.5, 2)
             writer.close()
         if name == "evaluate":
             mean = {"RV": 0.5, "Myo": 0.6, "LV": 0.7, "mean": 0.6}
@@ -317,9 +318,8 @@ def test_a_stage_that_another_process_has_finished_meanwhile_is_not_run(tmp_path
     class FinishedWhileWaiting(FileLock):
         def acquire(self, *args, **kwargs):
             leave_weights("train", stage.folder)
-            (stage.folder / "record.json").write_text(
-                json.dumps({"config": "train", "seconds": 1.0, "finished": True, "images": 32})
-            )
+            record = {"config": "train", "seconds": 1.0, "finished": True, "images": 32}
+            write_record(stage.folder / "record.json", record)
             return super().acquire(*args, **kwargs)
 
     monkeypatch.setattr(module, "FileLock", FinishedWhileWaiting)
@@ -335,11 +335,30 @@ def test_a_damaged_record_is_named_and_left_alone(tmp_path, stage, configs, cont
     path.parent.mkdir(parents=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     before = path.read_bytes()
-    with pytest.raises(ResultError, match="record.json is not a whole record .*: delete it to let the stage go on"):
+    with pytest.raises(
+        ResultError, match="record.json is (damaged|not a whole record).*delete it to let the stage go on"
+    ):
         run_stage(stage, tmp_path)
     assert configs == []
     assert path.read_bytes() == before
     assert seconds_per_image(tmp_path / "runs") == {}
+
+
+def test_the_record_of_another_config_is_refused(tmp_path, stage, configs):
+    run_stage(stage, tmp_path)
+    with pytest.raises(ResultError, match="record.json is of the config 'train', the stage's is 'pretrain_local'"):
+        run_stage(replace(stage, config="pretrain_local"), tmp_path)
+    assert len(configs) == 1
+
+
+def test_an_unfinished_record_that_was_changed_to_finished_is_refused(tmp_path, stage, configs):
+    path = stage.folder / "record.json"
+    write_record(path, {"config": "train", "seconds": 1.0, "finished": False, "images": 32})
+    path.write_text(path.read_text().replace("false", "true"))
+    leave_weights("train", stage.folder)
+    with pytest.raises(ResultError, match="record.json is damaged, was edited"):
+        run_stage(stage, tmp_path)
+    assert configs == []
 
 
 # What a cell comes to
@@ -374,6 +393,9 @@ def test_result_of_a_cell(tmp_path, configs, start):
     assert 50 < len(curve) <= 100
     assert curve[0] == [1, 1.0]
     assert curve[1][1] == pytest.approx(1 / curve[1][0], abs=1e-5)
+    assert result["curves"]["mean_dice"] == [[2, 0.5]]
+    write_record(tmp_path / "result.json", result)
+    assert read_result(tmp_path / "result.json", cell) == result
 
 
 def test_provenance_is_that_of_the_start(tmp_path, configs, monkeypatch):
@@ -398,41 +420,14 @@ def test_a_cell_goes_on_from_its_last_finished_stage(tmp_path, configs, monkeypa
     assert [name for name, _ in configs] == [*CONFIGS["GD+LR.d2"], *["evaluate"] * 4]
 
 
-def test_reading_a_result(tmp_path):
-    cell, path = make_cell(), tmp_path / "result.json"
-    assert read_result(path, cell) is None
-    path.write_text(json.dumps({"key": cell.key}))
-    assert read_result(path, cell) == {"key": cell.key}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not a whole result file .*: move it away to run the cell again"),
-        (b'{"key": "0123', "is not a whole result file"),
-        (b"[]", "is not a whole result file"),
-        (b'{"cell": {}}', "is not a whole result file"),
-        (b"\xff\x00", "is not a whole result file"),
-        (b'{"key": "0123"}', "is of a cell with other settings .key 0123, expected [0-9a-f]{12}.: move it away"),
-    ],
-    ids=["empty", "half-written", "list", "no key", "binary", "other settings"],
-)
-def test_a_damaged_result_is_named(tmp_path, content, message):
-    path = tmp_path / "result.json"
-    path.write_bytes(content)
-    with pytest.raises(ResultError, match=f"result.json {message}"):
-        read_result(path, make_cell())
-
-
 # What is to come
 
 
 def test_estimates(tmp_path):
     def record(name, config, seconds, images, finished=True):
         path = tmp_path / name / "record.json"
-        path.parent.mkdir()
         values = {"config": config, "seconds": seconds, "finished": finished, "images": images}
-        path.write_text(json.dumps(values))
+        write_record(path, values)
         leave_weights(config, path.parent)
 
     record("a", "train", 100.0, 1000)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ import experiments.figures as module
 from common.checkpoints import content_hash, save_atomically
 from common.data.slices import Slices
 from common.networks import UNet2d
+from common.records import read_record
 from experiments.figures import embed, figures, neighbour_accuracy, slice_partitions
 
 
@@ -76,7 +75,7 @@ def test_figures_and_numbers_are_written(tmp_path, monkeypatch):
         "embeddings.png",
         "partitions.png",
     ]
-    content = json.loads((tmp_path / "figures" / "embeddings.json").read_text())
+    content = read_record(tmp_path / "figures" / "embeddings.json", "")
     assert content["weights_sha256"] == {"pretrained_encoder.pt": content_hash(tmp_path / "pretrained_encoder.pt")}
     assert (content["volumes"], content["slices"], content["partitions"]) == (3, 20, 4)
     shares = content["neighbour_accuracy"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 import pytest
@@ -13,6 +12,7 @@ import experiments.probe as module
 from common.checkpoints import content_hash, save_atomically
 from common.data.slices import Slices
 from common.networks import UNet2d
+from common.records import read_record
 from experiments.phantom import write_acdc_phantom, write_phantom_splits
 from experiments.probe import _anatomy_over_place, _probe_dice, _region_match, load_network, load_slices, probe
 
@@ -115,7 +115,7 @@ def test_numbers_and_weights_are_written(tmp_path, weights_dir, monkeypatch):
         module, "load_slices", lambda dataset_dir, subsets, cache_dir: [given[name] for name in subsets]
     )
     probe("data", str(weights_dir), str(tmp_path / "probe.json"))
-    content = json.loads((tmp_path / "probe.json").read_text())
+    content = read_record(tmp_path / "probe.json", "")
     path = weights_dir / "pretrained_encoder_decoder.pt"
     assert content["weights_sha256"] == {path.name: content_hash(path)}
     assert [row.pop("start") for row in content["starts"]] == [

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.records import read_record
 from experiments import prostate_smoke as module
 from experiments.phantom import write_prostate_phantom
 from experiments.prostate_smoke import prostate_smoke
@@ -44,7 +45,7 @@ def test_few_volumes_go_through_all_stages(data_dir, steps, tmp_path):
     pictures = tmp_path / "pictures"
     with undisturbed():
         prostate_smoke(str(data_dir), str(tmp_path / "smoke"), str(pictures), **SMALL)
-    result = json.loads((tmp_path / "smoke" / "smoke.json").read_text())
+    result = read_record(tmp_path / "smoke" / "smoke.json", "")
     assert result["labelled"] == "prostate_00"
     assert result["not_pre_trained_on"] == ["prostate_02", "prostate_10_T2"]
     assert set(result["seconds"]) == {"prepare", "pretrain_global", "pretrain_local", "train"}

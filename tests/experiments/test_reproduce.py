@@ -14,9 +14,13 @@ from filelock import FileLock
 
 import experiments.cells as cells_module
 import experiments.reproduce as module
-from experiments.cells import read_result, stages_of
+from common.records import write_record
+from experiments.cells import stages_of
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
 from experiments.reproduce import RESULTS, reproduce, result_path
+from experiments.results import cell_of, read_any_result, read_result
+
+from .made_up import make_result
 
 FEW = {"table": 6, "schedule": "smoke", "starts": "random,GD,GD+LR", "num_labelled": 1, "combinations": "c1"}
 NAMES = ["random_1_c1_seed0", "GD_1_c1_seed0", "GD+LR_1_c1_seed0"]
@@ -30,12 +34,12 @@ def results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cells(monkeypatch, results):
-    """The cells that were run; their results hold little but the key."""
+    """The cells that were run; their results also say with which folders."""
     run = []
 
     def remember(cell, dataset_dir, runs_dir):
         run.append(cell)
-        return {"key": cell.key, "dataset_dir": str(dataset_dir), "runs_dir": str(runs_dir)}
+        return make_result(cell, dataset_dir=str(dataset_dir), runs_dir=str(runs_dir))
 
     monkeypatch.setattr(module, "run_cell", remember)
     return run
@@ -151,7 +155,7 @@ def test_list_runs_nothing(tmp_path, results, cells, capsys):
         reproduce("data", **{**FEW, "starts": "random,GR,GD,GD+LR"}, runs_dir=str(tmp_path / "runs"), list=True)
     done, unusable, missing, running = capsys.readouterr().out.splitlines()
     assert done == "done     smoke random_1_c1_seed0"
-    assert unusable.startswith(f"unusable smoke GR_1_c1_seed0  {results / 'GR_1_c1_seed0.json'} is not a whole result")
+    assert unusable.startswith(f"unusable smoke GR_1_c1_seed0  {results / 'GR_1_c1_seed0.json'} is damaged")
     assert missing == "missing  smoke GD_1_c1_seed0  cost not known yet"
     assert running == "running  smoke GD+LR_1_c1_seed0  cost not known yet"
     assert cells == [] and files(results) == ["GR_1_c1_seed0.json", "random_1_c1_seed0.json"]
@@ -161,9 +165,8 @@ def test_list_estimates_what_is_missing_and_counts_a_shared_pretraining_once(tmp
     runs = tmp_path / "runs" / "smoke"
     other_seed = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 1, SCHEDULES["smoke"])
     for stage, minutes in zip(stages_of(other_seed, runs), (100, 30, 7), strict=True):
-        stage.folder.mkdir(parents=True)
         record = {"config": stage.config, "seconds": 60 * minutes, "finished": True, "images": stage.images}
-        (stage.folder / "record.json").write_text(json.dumps(record))
+        write_record(stage.folder / "record.json", record)
     reproduce("data", **FEW, runs_dir=str(tmp_path / "runs"), list=True)
     assert capsys.readouterr().out.splitlines() == [
         "missing  smoke random_1_c1_seed0  about 7 min",
@@ -187,7 +190,7 @@ def test_list_names_a_damaged_record(tmp_path, cells, capsys):
     reproduce("data", **FEW, runs_dir=str(tmp_path), list=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["missing", "missing", "unusable"]
-    assert f"{record} is not a whole record of a stage" in lines[2]
+    assert f"{record} is damaged" in lines[2]
 
 
 # What goes wrong
@@ -216,11 +219,11 @@ def test_the_other_cells_go_on(tmp_path, results, cells, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is not a whole result file"),
-        ('{"key": "01', "is not a whole result file"),
-        ('{"key": "0123"}', "is of a cell with other settings"),
+        ("", "is damaged"),
+        ('{"key": "01', "is damaged"),
+        ('{"key": "0123"}', "is damaged, was edited or is no record .it has no entry 'sha256'"),
     ],
-    ids=["empty", "half-written", "other settings"],
+    ids=["empty", "half-written", "a key only"],
 )
 def test_a_result_file_that_is_not_one_is_left_alone(tmp_path, results, cells, content, message):
     results.mkdir(parents=True)
@@ -308,6 +311,6 @@ def committed():
 
 @pytest.mark.parametrize("path", committed(), ids=lambda path: path.stem)
 def test_committed_results_are_where_the_command_looks_for_them(path):
-    cell = Cell.from_dict(json.loads(path.read_text(encoding="utf-8"))["cell"])
+    cell = cell_of(read_any_result(path))
     assert result_path(cell) == path
     assert read_result(path, cell)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 
 import pytest
 
@@ -12,14 +11,17 @@ import experiments.cells as cells
 import experiments.ship as module
 from common.checkpoints import CheckpointError, content_hash, read_weights, save_atomically
 from common.networks import UNet2d
-from experiments.cells import EVALUATIONS, ResultError, stages_of
+from common.records import write_record
+from experiments.cells import stages_of
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
+from experiments.results import ResultError
 from experiments.ship import ship
 from tests.conftest import REPOSITORY
 
+from .made_up import DICE, make_result
+
 MODEL = Cell("acdc", Pretraining("GD"), 8, "c1", 0, SCHEDULES["reduced"], RECIPES["beyond"])
 DECODER = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["reduced"])
-DICE = {"RV": 0.7, "Myo": 0.8, "LV": 0.9, "mean": 0.8}
 
 
 @pytest.fixture
@@ -45,18 +47,8 @@ def root(tmp_path, monkeypatch):
 
 def write_result(root, cell, changes=None):
     volumes = [{"id": "patient007", **DICE}, {"id": "patient008", **DICE, "mean": 0.61}]
-    result = {
-        "key": cell.key,
-        "cell": asdict(cell),
-        "commit": "0123abcd",
-        "device": "cpu",
-        "precision": "torch.bfloat16",
-        "evaluations": {name: {"mean_dice": DICE, "volumes": volumes} for name in EVALUATIONS},
-        **(changes or {}),
-    }
     path = root / "results" / f"{cell.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result))
+    write_record(path, make_result(cell, volumes=volumes, **(changes or {})))
     return path
 
 
@@ -120,7 +112,7 @@ def test_cells_without_the_weights_are_refused(root, model, decoder, message):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"key": "0"}, "is of a cell with other settings"), ({"cell": {}}, "is not a whole result file")],
+    [({"key": "0"}, "key must be that of its cell"), ({"cell": {}}, "is not a whole result file")],
     ids=["key", "cell"],
 )
 def test_damaged_results_are_refused(root, changes, message):
@@ -131,5 +123,5 @@ def test_damaged_results_are_refused(root, changes, message):
 
 def test_a_missing_result_is_refused(root):
     (root / "results" / f"{MODEL.name}.json").unlink()
-    with pytest.raises(ResultError, match="name one that `reproduce` wrote"):
+    with pytest.raises(ResultError, match="name a result that `reproduce` wrote"):
         run(root)

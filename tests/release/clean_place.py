@@ -11,15 +11,14 @@ import sys
 from pathlib import Path
 
 import torch
-from monai.bundle import load, run, verify_metadata, verify_net_in_out
+from monai.bundle import load, run, verify_net_in_out
 
 META, CONFIG, MODEL = "configs/metadata.json", "configs/inference.json", Path("models/model.pt")
 
 
 def main(settings):
-    found = {"visible": [name for name in ("common", "experiments", "release") if importlib.util.find_spec(name)]}
-    if settings["schema"]:
-        verify_metadata(meta_file=META, filepath=settings["schema"])
+    hidden = ("common", "experiments", "release", "pytest", "onnx", "jsonschema")
+    found = {"visible": [name for name in hidden if importlib.util.find_spec(name)]}
     verify_net_in_out("network_def", meta_file=META, config_file=CONFIG, device="cpu", n=2)
     for path in MODEL.parent.glob("*.pt"):
         path.unlink()  # so that those found below were written here

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,14 @@ import torch
 
 from common.checkpoints import content_hash, save_atomically
 from common.networks import UNet2d
-from experiments.cells import EVALUATIONS
+from common.records import write_record
 from experiments.grid import SCHEDULES, Cell, Pretraining
 from experiments.ship import metrics_of, model_card
 from release.export import export
 from tests.conftest import REPOSITORY
+from tests.experiments.made_up import make_result
+
+from .environments import link_packages, named_packages
 
 NAME = "bundle_acdc"
 PARTS = {
@@ -33,12 +35,7 @@ PARTS = {
 }
 CELL = Cell("acdc", Pretraining("GD"), 1, "c1", 0, SCHEDULES["smoke"])
 DICE = {"RV": 0.5, "Myo": 0.25, "LV": 0.75, "mean": 0.5}
-RESULT = {
-    "cell": asdict(CELL),
-    "commit": "0123abcd",
-    "device": "cpu",
-    "evaluations": {name: {"mean_dice": DICE, "volumes": [{"id": "patient007", **DICE}]} for name in EVALUATIONS},
-}
+RESULT = make_result(CELL, DICE)
 # Runs a module or a file as Python does by itself, with the given folders and the current one on the path and nothing
 # else: without `site` there is neither an editable install nor a folder of the user, and PYTHONPATH is ignored.
 _BOOT = """
@@ -54,14 +51,26 @@ else:
 _SITE = [entry for entry in sys.path if Path(entry).name == "site-packages"]
 
 
-def run_clean(cwd: Path, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a module or a file in a process that sees the installed packages but not this repository."""
-    command = [sys.executable, "-I", "-S", "-c", _BOOT, *_SITE, "--", *map(str, arguments)]
+def run_clean(
+    cwd: Path, *arguments: object, site: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a module or a file in a process that does not see this repository.
+
+    It sees the packages in `site`, all that are installed here if there is none.
+    """
+    folders = _SITE if site is None else [str(site)]
+    command = [sys.executable, "-I", "-S", "-c", _BOOT, *folders, "--", *map(str, arguments)]
     # Whatever asks for something beyond this machine gets nowhere.
     environment = {**os.environ, "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="session")
+def named_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages that the bundle's metadata name, what these require, and nothing else."""
+    return link_packages(named_packages(REPOSITORY / NAME), tmp_path_factory.mktemp("site"))
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -110,8 +119,7 @@ def copy_bundle(root: Path, name: str = NAME) -> Path:
 def _repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     write_weights(copy_bundle(root))
-    (root / "results").mkdir()
-    (root / "results" / "cell.json").write_text(json.dumps(RESULT), encoding="utf-8")
+    write_record(root / "results" / "cell.json", RESULT)
     git(root, "init", "-q")
     git(root, "add", "results")
     git(root, "commit", "-qm", "results")

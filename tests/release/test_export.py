@@ -15,12 +15,14 @@ import common
 import release.export
 from common.checkpoints import content_hash, read_weights, save_atomically
 from common.networks import UNet2d
+from common.records import write_record
 from experiments.stages import commit
 from release.export import export
 from release.source import ReleaseError
 from tests.conftest import REPOSITORY
+from tests.experiments.made_up import make_result
 
-from .conftest import DICE, NAME, PARTS, copy_bundle, edit, git
+from .conftest import CELL, DICE, NAME, PARTS, copy_bundle, edit, git
 
 STEM = f"{NAME}_v{json.loads((REPOSITORY / NAME / 'configs' / 'metadata.json').read_text(encoding='utf-8'))['version']}"
 TEXTS = {".py", ".json", ".conf", ".md"}
@@ -320,10 +322,7 @@ def test_refuses(bundle, tmp_path, fault, message):
 
 
 def test_committed_metrics_are_accepted_again_once_they_agree(bundle, tmp_path):
-    content = read(bundle.parent / "results" / "cell.json")
-    for evaluation in content["evaluations"].values():
-        evaluation["mean_dice"] = {**DICE, "mean": 0.6}
-    (bundle.parent / "results" / "cell.json").write_text(json.dumps(content))
+    write_record(bundle.parent / "results" / "cell.json", make_result(CELL, {**DICE, "mean": 0.6}))
     other_metrics(bundle)
     git(bundle.parent, "commit", "-qam", "measured again")
     export(str(bundle), out=str(tmp_path / "out"))
@@ -354,7 +353,23 @@ def test_unknown_bundle(tmp_path):
 
 
 def test_files_that_the_model_zoo_does_not_take_are_refused(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(release.export, "_LARGEST_FILE", 8_000_000)
+    monkeypatch.setattr(release.export, "LARGEST_FILE", 8_000_000)
     with pytest.raises(ReleaseError, match=r"\.pt has [\d,]+ bytes, the model zoo allows 8,000,000"):
         export(str(bundle), out=str(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["pretrained_encoder.pt", "model.pt"], ids=["beside the zip", "in the zip"])
+def test_weights_that_change_while_they_are_exported(bundle, tmp_path, monkeypatch, name):
+    """The check has seen other bytes than the copy gets."""
+    check = release.export.check_metrics
+
+    def write_meanwhile(source):
+        check(source)
+        with (source.folder / "models" / name).open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(release.export, "check_metrics", write_meanwhile)
+    with pytest.raises(ReleaseError, match=f"{name} was changed while it was exported: the copy has the SHA-256"):
+        export(str(bundle), out=str(tmp_path / "out"), large_files_url="https://example.org/releases")
+    assert not list((tmp_path / "out").iterdir())
