@@ -41,8 +41,8 @@ class Augmentations:
 class ContrastiveViews:
     """Makes the views of one contrastive batch.
 
-    GD- and GD compare the slice itself with two and one augmented versions of it; GR, LR and LD compare two augmented
-    versions. The slice itself enters untouched, without the clipping of the augmented ones.
+    First come those that are the slice itself, if the strategy has such, untouched and without the clipping of the
+    augmented ones; then the augmented ones.
 
     Args:
         strategy: a name in `STRATEGIES`.
