@@ -141,7 +141,7 @@ class BatchPictures:
             self._writer = SummaryWriter(self.log_dir)
         inputs, targets = engine.state.batch
         batches = [(inputs, targets)] if isinstance(inputs, Tensor) else list(zip(inputs, targets, strict=True))
-        layouts = self.layouts or [None] * len(batches)
+        layouts: Sequence[Layout | None] = self.layouts or [None] * len(batches)
         tiles = {
             f"{name}_{number}" if len(batches) > 1 else name: values
             for number, (batch, layout) in enumerate(zip(batches, layouts, strict=True), start=1)
