@@ -1,7 +1,7 @@
 """Global contrastive loss, forward and backward: ours, a loop over pairs of images, and the losses of libraries.
 
 Inputs: N embeddings of 128 features, two views of N / 2 slices, volume by volume with four partitions each; GD takes
-whole volumes only, so its N is the nearest multiple of 8. Layouts and labels are there before the clock starts. The
+whole volumes only, so its N is the nearest multiple of 8. Tables and labels are there before the clock starts. The
 loop form is the float64 reference of the tests. Paper: Chaitanya et al., NeurIPS 2020, arXiv 2006.10511, section 3.1.
 
 | contender                          | GR             | GD                                                    |
@@ -27,7 +27,8 @@ from monai.losses import ContrastiveLoss
 from torch import Tensor
 from tqdm import tqdm
 
-from common.losses import BatchLayout, GlobalContrastiveLoss
+from common.losses import GlobalContrastiveLoss
+from common.strategies import make_layout
 from tests.reference.global_loss import global_loss_by_loops
 
 from . import harness
@@ -55,14 +56,6 @@ class Contender(NamedTuple):
         loss = self.loss(*self.inputs)
         torch.autograd.grad(loss, self.inputs)
         return loss.detach()
-
-
-def make_layout(num_slices: int) -> BatchLayout:
-    """Lay out two views of slices, view by view, volume by volume with one slice per partition."""
-    slices = torch.arange(num_slices)
-    volumes, partitions = slices // NUM_PARTITIONS, slices % NUM_PARTITIONS
-    views = torch.arange(2).repeat_interleave(num_slices)
-    return BatchLayout(slices.repeat(2), volumes.repeat(2), partitions.repeat(2), views)
 
 
 def measure(sizes: Sequence[int] = (40, 250, 450, 1024), repetitions: int = 11) -> dict[str, Any]:
@@ -156,13 +149,11 @@ def _contenders(
     strategy: str, num_slices: int, device: torch.device, libraries: dict[str, Any], notes: list[str]
 ) -> dict[str, Contender]:
     """Make the contenders of a case, ours first; what is left out is noted with the reason."""
-    layout = make_layout(num_slices)
+    layout = make_layout(strategy, 2 * num_slices, NUM_PARTITIONS)
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(2 * num_slices, NUM_FEATURES, generator=generator).to(device).requires_grad_()
     case = f"{strategy}, N = {2 * num_slices}"
-    contenders = {
-        "ours": Contender(partial(GlobalContrastiveLoss(strategy, TEMPERATURE), layout=layout), (embeddings,))
-    }
+    contenders = {"ours": Contender(GlobalContrastiveLoss(layout, TEMPERATURE), (embeddings,))}
 
     labels = layout.slices if strategy == "GR" else layout.partitions
     same = int((labels[:, None] == labels).sum())
@@ -171,7 +162,7 @@ def _contenders(
     terms = len(labels) if strategy == "GR" else 4 * len(labels)
     exponentials = terms * (1 + negative_pairs // len(labels))
     if exponentials <= MAX_LOOP_EXPONENTIALS:
-        loops = partial(global_loss_by_loops, layout=layout, strategy=strategy, temperature=TEMPERATURE)
+        loops = partial(global_loss_by_loops, layout=layout, temperature=TEMPERATURE)
         contenders["loop form"] = Contender(loops, (embeddings,))
     else:
         notes.append(

@@ -19,10 +19,11 @@ from common.losses import LocalContrastiveLoss
 from common.losses.local_contrastive import NUM_POSITIONS
 from common.networks.heads import EMBEDDING_SIZE
 from common.networks.unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS
+from common.strategies import make_layout
 from tests.reference.local_loss import local_loss_by_loops
 
 from . import harness
-from .global_loss import Contender, make_layout
+from .global_loss import Contender
 
 TEMPERATURE = 0.1
 
@@ -80,16 +81,13 @@ def measure(num_slices: int = 20, repetitions: int = 5) -> dict[str, Any]:
 def _measure_case(
     strategy: str, region_size: int, size: int, num_slices: int, repetitions: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    layout = make_layout(num_slices)
+    layout = make_layout(strategy, 2 * num_slices)
     generator = torch.Generator().manual_seed(0)
     shape = (2 * num_slices, NUM_POSITIONS[region_size], size)
     regions = torch.randn(shape, generator=generator).to(device).requires_grad_()
-    loss = LocalContrastiveLoss(strategy, region_size, TEMPERATURE)
-    loops = partial(
-        local_loss_by_loops, layout=layout, strategy=strategy, region_size=region_size, temperature=TEMPERATURE
-    )
+    loops = partial(local_loss_by_loops, layout=layout, region_size=region_size, temperature=TEMPERATURE)
     steps = {
-        "ours": Contender(partial(loss, layout=layout), (regions,)).step,
+        "ours": Contender(LocalContrastiveLoss(layout, region_size, TEMPERATURE), (regions,)).step,
         "loop form": Contender(loops, (regions,)).step,
     }
     steps["ours"]()  # what a first call loads and makes is not its cost

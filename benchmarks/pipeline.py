@@ -54,7 +54,7 @@ class Draws(Sampler[list[int]]):
     """The indices of an epoch's batches, drawn as ours are.
 
     Args:
-        draw: maps a generator to indices and their layout.
+        draw: maps a generator to indices.
         num_batches: length of an epoch.
     """
 
@@ -68,7 +68,7 @@ class Draws(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(self.num_batches):
-            yield self.draw(self.generator)[0].tolist()
+            yield self.draw(self.generator).tolist()
 
 
 def measure(
@@ -210,7 +210,6 @@ def stock_training(stage: str, slices: Slices, batch_size: int, loader: DataLoad
     device = slices.images.device
     trainer = step.make_trainer(stage, slices, batch_size, memory_format=torch.contiguous_format)
     network, optimizer = trainer.network, trainer.optimizer
-    _, layout = trainer.data_loader.batch(0)  # that of all batches: which volume and partition a row is of
     dice = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=0.0, smooth_dr=1e-10)
 
     def train() -> None:
@@ -218,7 +217,7 @@ def stock_training(stage: str, slices: Slices, batch_size: int, loader: DataLoad
             images, labels = stock_batch(batch, device)
             optimizer.zero_grad()
             outputs = network(images)
-            loss = trainer.loss_function(outputs, layout) if labels is None else dice(outputs, labels)
+            loss = trainer.loss_function(outputs) if labels is None else dice(outputs, labels)
             loss.backward()
             optimizer.step()
 

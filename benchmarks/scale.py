@@ -36,6 +36,7 @@ from common.data.slices import MappedSlices, Slices
 from common.engines import AutocastInferer
 from common.losses import GlobalContrastiveLoss
 from common.networks import GlobalPretrainingNet, UNet2d
+from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize
 from common.transforms.views import Augmentations, ContrastiveViews
@@ -90,13 +91,14 @@ class Trial:
                 lambda: made.append(Slices.from_volumes(*settings)), torch.device("cpu")
             )
             self.slices = made[0]
-        self.sampler = contrastive_sampler("GD", self.slices, batch_size)
+        layout = make_layout("GD", batch_size)
+        self.sampler = contrastive_sampler(layout, self.slices)
         crop = RandomCropResize(side * 100 // 192, (side * 10 // 192, side * 69 // 192))
         views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
         self.batches = iter(BatchLoader(self.slices, self.sampler, views, steps_per_epoch=1))
         network = GlobalPretrainingNet(UNet2d(4), (side, side))
         self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.loss = GlobalContrastiveLoss("GD")
+        self.loss = GlobalContrastiveLoss(layout)
         self.inferer = AutocastInferer()
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=1e-3)
@@ -124,17 +126,16 @@ class Trial:
         """Draw the indices of a batch."""
         self.sampler(self.generator)
 
-    def data(self) -> tuple[Tensor, Any]:
+    def data(self) -> Tensor:
         """Make a batch."""
-        return next(self.batches)
+        return next(self.batches)[0]
 
     def step(self) -> None:
         """Make a batch and train with it."""
-        images, layout = self.data()
         # What comes out of a hole is zeros, whose gradients are so small that a CPU takes long for them.
-        images = images + self.noise
+        images = self.data() + self.noise
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss(self.inferer(images, self.network), layout).backward()
+        self.loss(self.inferer(images, self.network)).backward()
         self.optimizer.step()
 
     def resident_mib(self) -> float:

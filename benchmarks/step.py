@@ -29,6 +29,7 @@ from common.data.slices import Slices
 from common.engines import AutocastInferer, StageTrainer, StopOnNaN
 from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
+from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize
 from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
@@ -170,14 +171,16 @@ def make_trainer(
         network, views, sampler = unet, FineTuningViews(NUM_CLASSES), UniformSampler(slices, batch_size)
         loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
     elif stage == "global":
-        network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss("GD")
+        layout = make_layout("GD", batch_size)
+        network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss(layout)
         crop = RandomCropResize(round(100 * side / SIDE))
         views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
-        sampler = contrastive_sampler("GD", slices, batch_size)
+        sampler = contrastive_sampler(layout, slices)
     else:
-        network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss("LR")
+        layout = make_layout("LR", batch_size)
+        network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss(layout)
         views = ContrastiveViews("LR", RandomIntensity())
-        sampler = contrastive_sampler("LR", slices, batch_size)
+        sampler = contrastive_sampler(layout, slices)
     network.to(device, memory_format=memory_format)
     return StageTrainer(
         device=device,

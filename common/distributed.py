@@ -26,8 +26,6 @@ from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from .losses import BatchLayout
-
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -119,7 +117,7 @@ class RankViews:
         self.views = views
 
     def __call__(self, *batch: Any) -> tuple[Tensor, Any]:
-        """Return N / R rows of the inputs and of the targets; a layout stays that of all N images.
+        """Return N / R rows of the inputs and of the targets, where there are any.
 
         Raises:
             ValueError: if R, the number of processes, does not divide N.
@@ -133,23 +131,23 @@ class RankViews:
                 f"{len(inputs)} images: start fewer processes or choose another batch_size."
             )
         rows = slice(rank * share, (rank + 1) * share)
-        return inputs[rows], targets if isinstance(targets, BatchLayout) else targets[rows]
+        return inputs[rows], None if targets is None else targets[rows]
 
 
 class GatheredLoss(nn.Module):
     """A loss of the whole batch, the same in every process.
 
     Args:
-        loss: maps the embeddings of all N images (N, ...) and their layout to a scalar, see `common.losses`.
+        loss: maps the embeddings of all N images (N, ...) to a scalar, see `common.losses`.
     """
 
-    def __init__(self, loss: Callable[[Tensor, BatchLayout], Tensor]) -> None:
+    def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, embeddings: Tensor, layout: BatchLayout) -> Tensor:
+    def forward(self, embeddings: Tensor, _: None = None) -> Tensor:
         """Return the loss of all N images, of which this process has the embeddings (N / R, ...)."""
-        return self.loss(_AllGather.apply(embeddings), layout)
+        return self.loss(_AllGather.apply(embeddings))
 
 
 class MeanLoss(nn.Module):

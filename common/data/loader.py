@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..losses import BatchLayout
 from .slices import Slices
 
 
@@ -20,7 +19,6 @@ class _Drawn(NamedTuple):
 
     images: Tensor
     labels: Tensor | None
-    layout: BatchLayout
     generator: torch.Generator
 
 
@@ -35,9 +33,8 @@ class BatchLoader:
 
     Args:
         slices: the slices that are drawn from.
-        sampler: maps a generator to indices (B,) and their layout.
-        views: maps (images (B, 1, H, W), layout or labels (B, H, W), generator) to (inputs, targets): the layout goes
-            in where the slices have no labels (pre-training), the labels where they have (fine-tuning).
+        sampler: maps a generator to indices (B,).
+        views: maps (images (B, 1, H, W), labels (B, H, W) or None, generator) to (inputs, targets).
         steps_per_epoch: length of what Ignite calls an epoch; validation and checkpoints happen at its end.
         seed: of the whole run.
 
@@ -48,7 +45,7 @@ class BatchLoader:
     def __init__(
         self,
         slices: Slices,
-        sampler: Callable[[torch.Generator], tuple[Tensor, BatchLayout]],
+        sampler: Callable[[torch.Generator], Tensor],
         views: Callable[..., tuple[Tensor, Any]],
         steps_per_epoch: int,
         seed: int = 0,
@@ -87,12 +84,10 @@ class BatchLoader:
     def _draw(self, step: int) -> _Drawn:
         # The CPU generator takes 32 bits; the prime keeps runs of up to a million steps apart.
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**32)
-        indices, layout = self.sampler(generator)
-        return _Drawn(*self.slices.read(indices), layout, generator)
+        return _Drawn(*self.slices.read(self.sampler(generator)), generator)
 
     def _make(self, drawn: _Drawn) -> tuple[Tensor, Any]:
-        images, labels = self.slices.to_device(drawn.images, drawn.labels)
-        return self.views(images, drawn.layout if labels is None else labels, drawn.generator)
+        return self.views(*self.slices.to_device(drawn.images, drawn.labels), drawn.generator)
 
 
 class PairLoader:

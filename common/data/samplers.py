@@ -1,6 +1,6 @@
 """Which slices make a batch: uniformly drawn ones, or one from each partition of several volumes (paper, 3.1).
 
-A sampler is called with a generator and returns indices into `Slices` and the batch's layout (one view).
+A sampler is called with a generator and returns indices into `Slices`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..losses import BatchLayout
-from ..transforms.views import num_views
+from ..strategies import Layout
 from .slices import Slices
 
 
@@ -30,12 +29,9 @@ class UniformSampler:
         self.num_slices = len(slices)
         self.batch_size = batch_size
 
-    def __call__(self, generator: torch.Generator) -> tuple[Tensor, BatchLayout]:
-        """Draw indices int64 (B,) and their layout, in which every draw is a slice of its own."""
-        indices = torch.randint(self.num_slices, (self.batch_size,), generator=generator)
-        draws = torch.arange(self.batch_size)
-        zeros = torch.zeros_like(draws)
-        return indices, BatchLayout(slices=draws, volumes=draws, partitions=zeros, views=zeros)
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        """Draw indices int64 (B,)."""
+        return torch.randint(self.num_slices, (self.batch_size,), generator=generator)
 
 
 class PartitionSampler:
@@ -59,7 +55,8 @@ class PartitionSampler:
                 f"num_volumes must be 1 to {slices.num_volumes}, the volumes at hand, got {num_volumes!r}: "
                 "give more volumes or a smaller batch size."
             )
-        _check_num_partitions(num_partitions)
+        if num_partitions < 1:
+            raise ValueError(f"num_partitions must be at least 1, got {num_partitions!r}.")
         depths = slices.starts.diff()
         if (depths < num_partitions).any():
             short = [
@@ -72,66 +69,28 @@ class PartitionSampler:
                 f"{', '.join(short)}. Leave such volumes out of the list of ids, or use fewer partitions."
             )
         self.num_volumes = num_volumes
-        self.num_partitions = num_partitions
+        self.partitions = torch.arange(num_partitions)
         self.starts = slices.starts[:-1]
         self.widths = depths // num_partitions
 
-    def __call__(self, generator: torch.Generator) -> tuple[Tensor, BatchLayout]:
-        """Draw indices int64 (V S,), volume by volume and in the order of the partitions, and their layout."""
+    def __call__(self, generator: torch.Generator) -> Tensor:
+        """Draw indices int64 (V S,), volume by volume and in the order of the partitions."""
         chosen = torch.randperm(len(self.starts), generator=generator)[: self.num_volumes, None]
-        partitions = torch.arange(self.num_partitions).expand(self.num_volumes, -1)
         width = self.widths[chosen]
-        within = (torch.rand(partitions.shape, generator=generator) * width).long()
-        indices = self.starts[chosen] + partitions * width + within
-        volumes = torch.arange(self.num_volumes)[:, None].expand_as(partitions)
-        draws = torch.arange(indices.numel())
-        return indices.flatten(), BatchLayout(
-            slices=draws,
-            volumes=volumes.flatten(),
-            partitions=partitions.flatten(),
-            views=torch.zeros_like(draws),
-        )
+        within = (torch.rand(self.num_volumes, len(self.partitions), generator=generator) * width).long()
+        return (self.starts[chosen] + self.partitions * width + within).flatten()
 
 
-def contrastive_sampler(
-    strategy: str, slices: Slices, batch_size: int = 40, num_partitions: int = 4
-) -> UniformSampler | PartitionSampler:
-    """Make the sampler of a contrastive strategy for batches of at most `batch_size` images, views included.
-
-    GR and LR draw batch_size / 2 slices; GD and LD draw batch_size / (2 S) volumes, GD- batch_size / (3 S): at 40
-    images and S = 4 that makes 5, 5 and 3 volumes.
+def contrastive_sampler(layout: Layout, slices: Slices) -> UniformSampler | PartitionSampler:
+    """Make the sampler of contrastive batches.
 
     Args:
-        strategy: "GR", "GD-", "GD", "LR" or "LD".
+        layout: of the batches.
         slices: what is drawn from.
-        batch_size: images of a batch; rounded down to whole volumes.
-        num_partitions: S.
 
     Raises:
-        ValueError: if the strategy is unknown, S is not positive (less than two for GD- and GD), or the batch is too
-            small for two slices (GR), one slice (LR), two volumes (GD-, GD) or three (LD).
+        ValueError: if there are not enough volumes, or one has too few slices.
     """
-    views = num_views(strategy)
-    if strategy in ("GR", "LR"):
-        least = 2 if strategy == "GR" else 1  # LR finds its negatives within the image
-        if batch_size < least * views:
-            raise ValueError(
-                f"batch_size must be at least {least * views} for {strategy} (slices: {least}, views: {views}), "
-                f"got {batch_size!r}."
-            )
-        return UniformSampler(slices, batch_size // views)
-    # GD- and GD find their negatives in other partitions, LD within the image.
-    _check_num_partitions(num_partitions, least=1 if strategy == "LD" else 2)
-    num_volumes = batch_size // (views * num_partitions)
-    least = 3 if strategy == "LD" else 2
-    if num_volumes < least:
-        raise ValueError(
-            f"batch_size must be at least {least * views * num_partitions} for {strategy} with {num_partitions} "
-            f"partitions ({least} volumes, {views} views), got {batch_size!r}."
-        )
-    return PartitionSampler(slices, num_volumes, num_partitions)
-
-
-def _check_num_partitions(num_partitions: int, least: int = 1) -> None:
-    if num_partitions < least:
-        raise ValueError(f"num_partitions must be at least {least}, got {num_partitions!r}.")
+    if layout.strategy.whole_volumes:
+        return PartitionSampler(slices, layout.num_volumes, layout.num_partitions)
+    return UniformSampler(slices, layout.num_slices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,7 +15,7 @@ from torch.nn.utils import get_total_norm
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..losses import BatchLayout
+from ..strategies import Layout
 
 
 class Progress:
@@ -115,12 +116,16 @@ class BatchPictures:
         log_dir: TensorBoard's folder.
         every_epochs: epochs between two pictures; the first batch of the run is always shown.
         num_images: how many images of the batch are tiled.
+        layouts: of the batch, or of both of a pair, where the images are views of slices.
     """
 
-    def __init__(self, log_dir: str, every_epochs: int = 10, num_images: int = 16) -> None:
+    def __init__(
+        self, log_dir: str, every_epochs: int = 10, num_images: int = 16, layouts: Sequence[Layout] = ()
+    ) -> None:
         self.log_dir = log_dir
         self.every_epochs = every_epochs
         self.num_images = num_images
+        self.layouts = layouts
         self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -135,22 +140,21 @@ class BatchPictures:
         if self._writer is None:
             self._writer = SummaryWriter(self.log_dir)
         inputs, targets = engine.state.batch
-        if isinstance(inputs, Tensor):
-            tiles = self._select(inputs, targets)
-        else:
-            tiles = {
-                f"{name}_{number}": values
-                for number, batch in enumerate(zip(inputs, targets, strict=True), start=1)
-                for name, values in self._select(*batch).items()
-            }
+        batches = [(inputs, targets)] if isinstance(inputs, Tensor) else list(zip(inputs, targets, strict=True))
+        layouts: Sequence[Layout | None] = self.layouts or [None] * len(batches)
+        tiles = {
+            f"{name}_{number}" if len(batches) > 1 else name: values
+            for number, (batch, layout) in enumerate(zip(batches, layouts, strict=True), start=1)
+            for name, values in self._select(*batch, layout).items()
+        }
         for name, values in tiles.items():
             self._writer.add_image(f"batch/{name}", self._tile(values), engine.state.iteration, dataformats="HW")
         self._writer.flush()
 
-    def _select(self, images: Tensor, targets: Any) -> dict[str, Tensor]:
+    def _select(self, images: Tensor, targets: Any, layout: Layout | None) -> dict[str, Tensor]:
         """Name what is shown of one batch, each (N, 1, H, W)."""
-        if isinstance(targets, BatchLayout):
-            order = targets.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
+        if layout is not None:
+            order = layout.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
             return {"images": images[order.to(images.device)]}
         if isinstance(targets, Tensor):
             return {"images": images, "labels": targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)}

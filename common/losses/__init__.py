@@ -4,5 +4,4 @@ from __future__ import annotations
 
 from .global_contrastive import GlobalContrastiveLoss as GlobalContrastiveLoss
 from .joint import JointLoss as JointLoss
-from .layout import BatchLayout as BatchLayout
 from .local_contrastive import LocalContrastiveLoss as LocalContrastiveLoss

@@ -6,7 +6,7 @@ with similarity s to its positive and s_k to its negatives,
     -log(exp(s) / (exp(s) + Σ_k exp(s_k))) = softplus(log Σ_k exp(s_k) - s).
 
 The right side needs no exponential of a similarity, so neither a small temperature nor half precision overflows.
-Which images are positives and negatives is decided by the losses.
+Which images are positives and negatives is decided by the strategy.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def log_sum_of_negatives(similarity: Tensor, negatives: Tensor) -> Tensor:
 
     Args:
         similarity: Shape (..., C).
-        negatives: True where the entry is a negative of the anchor; bool, broadcastable to `similarity`.
+        negatives: True where the entry is a negative of the anchor; bool, broadcastable to `similarity`. Every anchor
+            needs one: without, its term would be 0 and its gradient undefined.
 
     Returns:
         Shape (...).
@@ -70,18 +71,11 @@ def info_nce(positive: Tensor, log_negatives: Tensor) -> Tensor:
     return F.softplus(log_negatives - positive)
 
 
-def check_negatives(negatives: Tensor) -> None:
-    """Check that every anchor has a negative, without which its term would be 0 and its gradient undefined.
-
-    Args:
-        negatives: True where the column is a negative of the row's anchor; bool of shape (R, C).
+def check_temperature(temperature: float) -> None:
+    """Check that a temperature is one.
 
     Raises:
-        ValueError: If a row has no negative.
+        ValueError: If it is not > 0.
     """
-    empty = (~negatives.any(dim=1)).nonzero().flatten()
-    if len(empty) > 0:
-        raise ValueError(
-            f"layout must give every anchor at least one negative, got none for the rows {empty.tolist()}; "
-            "draw more slices (GR) or slices of more partitions (GD-, GD)"
-        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature!r}; the paper uses 0.1")

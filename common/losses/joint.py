@@ -9,18 +9,17 @@ with limited annotations", NeurIPS 2020, arXiv 2006.10511.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
-
-from .layout import BatchLayout
 
 
 class JointLoss(nn.Module):
     """Global loss plus λ times the local loss, each of a batch of its own.
 
     Args:
-        global_loss: Maps embeddings and their layout to a scalar, see `GlobalContrastiveLoss`.
-        local_loss: Maps regions and their layout to a scalar, see `LocalContrastiveLoss`.
+        global_loss: Maps embeddings and the targets of their batch to a scalar, see `GlobalContrastiveLoss`.
+        local_loss: Maps regions and the targets of their batch to a scalar, see `LocalContrastiveLoss`.
         weight: λ > 0; 1, 10, 100 and 1000 in the paper. It multiplies the losses as they are normalised here.
 
     Raises:
@@ -35,17 +34,17 @@ class JointLoss(nn.Module):
         self.local_loss = local_loss
         self.weight = weight
 
-    def forward(self, predictions: tuple[Tensor, Tensor], layouts: tuple[BatchLayout, BatchLayout]) -> Tensor:
+    def forward(self, predictions: tuple[Tensor, Tensor], targets: tuple[Any, Any]) -> Tensor:
         """Return the loss of a step.
 
         Args:
             predictions: Embeddings (N, D) of the global batch and regions (M, P, E) of the local one, see
                 `JointPretrainingNet`.
-            layouts: Of the N images and of the M images.
+            targets: Of the two batches, see `PairLoader`.
 
         Returns:
             Loss ≥ 0, float32 scalar.
         """
         embeddings, regions = predictions
-        global_layout, local_layout = layouts
-        return self.global_loss(embeddings, global_layout) + self.weight * self.local_loss(regions, local_layout)
+        of_global, of_local = targets
+        return self.global_loss(embeddings, of_global) + self.weight * self.local_loss(regions, of_local)

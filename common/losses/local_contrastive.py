@@ -1,7 +1,8 @@
 """Local contrastive loss: pre-training of decoder blocks with one vector per region of a feature map.
 
-Section 3.2 of the paper: equation 3 with the strategies L^R and L^D. Cutting the regions out of the feature map and
-projecting them to vectors are not done here; this module only says which regions are negatives of each other.
+Section 3.2 of the paper: equation 3 with the strategies L^R and L^D, which `common.strategies` describes. Cutting the
+regions out of the feature map and projecting them to vectors are not done here; this module only says which regions
+are negatives of each other.
 
 Chaitanya, Erdil, Karani, Konukoglu, "Contrastive learning of global and local features for medical image segmentation
 with limited annotations", NeurIPS 2020, arXiv 2006.10511.
@@ -12,15 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .info_nce import info_nce, log_sum_of_negatives, similarities, unit_vectors
-from .layout import BatchLayout, LayoutTables, rows_by_partition, rows_by_slice
+from ..strategies import Layout, LocalStrategy
+from .info_nce import check_temperature, info_nce, log_sum_of_negatives, similarities, unit_vectors
 
-NUM_VIEWS = 2
 NUM_REGIONS = 13
 NUM_POSITIONS = {1: 13, 3: 17}
-
-# How many entries of a row of NEGATIVE_POSITIONS a strategy uses. The authors' program gives L^D four to save memory.
-NUM_NEGATIVES = {"LR": 5, "LD": 4}
 
 # By region size: for each region R0..R12 the positions of one feature map that are its negatives. The positions are
 #
@@ -69,7 +66,7 @@ NEGATIVE_POSITIONS: dict[int, tuple[tuple[int, ...], ...]] = {
 class LocalContrastiveLoss(nn.Module):
     """Contrastive loss of the regions of N feature maps (equation 3 of the paper).
 
-    Letters: N images, P positions per feature map, D vector size, V volumes, S partitions per volume.
+    Letters: N images, P positions per feature map, D vector size.
 
     A term compares region r of an anchor image with region r of a partner image; its negatives are the positions
     `NEGATIVE_POSITIONS` of r in both of these images and in no other.
@@ -85,7 +82,7 @@ class LocalContrastiveLoss(nn.Module):
     the number of partners for more volumes.
 
     Args:
-        strategy: "LR" or "LD".
+        layout: Of the batches: a strategy of this loss ("LR" or "LD") and its numbers.
         region_size: Side K of the regions in pixels of the feature map, 1 or 3; it selects the table of negatives.
         temperature: τ > 0, the divisor of the cosine similarities; 0.1 in the paper.
 
@@ -93,64 +90,57 @@ class LocalContrastiveLoss(nn.Module):
         ValueError: If an argument is not one of the above.
     """
 
-    def __init__(self, strategy: str, region_size: int = 3, temperature: float = 0.1) -> None:
+    rows: Tensor
+    weights: Tensor
+    negatives: Tensor
+
+    def __init__(self, layout: Layout, region_size: int = 3, temperature: float = 0.1) -> None:
         super().__init__()
-        if strategy not in NUM_NEGATIVES:
-            raise ValueError(
-                f"strategy must be one of {', '.join(NUM_NEGATIVES)}, got {strategy!r}; choose one of them"
-            )
+        num_negatives = layout.strategy_as(LocalStrategy).num_negatives
         if region_size not in NEGATIVE_POSITIONS:
             raise ValueError(f"region_size must be 1 or 3, got {region_size!r}; choose one of them")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {temperature!r}; the paper uses 0.1")
-        self.strategy = strategy
+        check_temperature(temperature)
         self.region_size = region_size
         self.temperature = temperature
-        self._tables = LayoutTables(self._make_tables)
+        self.num_images = layout.num_images
+        rows, weights = layout.pairs
+        table = torch.tensor(NEGATIVE_POSITIONS[region_size])[:, :num_negatives]
+        negatives = torch.zeros(NUM_REGIONS, NUM_POSITIONS[region_size], dtype=torch.bool).scatter_(1, table, True)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("negatives", negatives, persistent=False)
 
-    def forward(self, regions: Tensor, layout: BatchLayout) -> Tensor:
+    def forward(self, regions: Tensor, _: None = None) -> Tensor:
         """Return the loss of a batch.
 
         Args:
             regions: Shape (N, P, D), any floating dtype and length; the vectors are normalised here, and everything
                 is computed in float32, under autocast too. P is 17 for 3 × 3 regions (R0..R12, A, Bx, Dx, Ex) and
-                13 for single pixels (R0..R12).
-            layout: What each of the N images is. The rows may be in any order.
+                13 for single pixels (R0..R12). The images are in the order of the layout.
+            _: The targets of the batch, of which there are none.
 
         Returns:
             Loss ≥ 0, float32 scalar.
 
         Raises:
-            ValueError: If the regions are not 3-D with P positions, the layout is not that of N images, there are
-                not 2 views, a slice is not there once per view, or, for LD, not every one of V ≥ 3 volumes has one
-                slice per partition.
+            ValueError: If the regions are not 3-D with P positions, or not those of N images.
         """
         num_positions = NUM_POSITIONS[self.region_size]
-        if regions.ndim != 3 or regions.shape[1] != num_positions:
+        if regions.ndim != 3 or regions.shape[:2] != (self.num_images, num_positions):
             raise ValueError(
-                f"regions must have the shape (images, {num_positions}, features) for region_size {self.region_size}, "
-                f"got {tuple(regions.shape)}; give the vectors of all positions in the documented order"
+                f"regions must have the shape ({self.num_images}, {num_positions}, features) for the images of the "
+                f"layout and region_size {self.region_size}, got {tuple(regions.shape)}; give the vectors of all "
+                "positions in the documented order, and the whole batch"
             )
-        rows, negatives = self._tables(layout, len(regions), regions.device)
+        if regions.device != self.negatives.device:
+            self.to(regions.device)  # once: to copy the tables in every step would make the host wait
         vectors = unit_vectors(regions)
         # One gather per row of the table: with no image twice in a gather its gradient is the same in every run.
-        compared = torch.stack([vectors[images] for images in rows], dim=1)
+        compared = torch.stack([vectors[images] for images in self.rows], dim=1)
         # (anchors, 13, 1 + partners, P): each region of an anchor against all positions of itself and of its partners.
         similarity = similarities(compared[:, 0, :NUM_REGIONS], compared.flatten(1, 2), self.temperature)
         similarity = similarity.unflatten(-1, compared.shape[1:3])
-        log_negatives = log_sum_of_negatives(similarity, negatives[:, None])
+        log_negatives = log_sum_of_negatives(similarity, self.negatives[:, None])
         positive = similarity[:, :, 1:, :NUM_REGIONS].diagonal(dim1=1, dim2=3).mT
         terms = info_nce(positive, torch.logaddexp(log_negatives[..., :1], log_negatives[..., 1:]))
-        return terms.sum() / (NUM_REGIONS * len(regions))
-
-    def _make_tables(self, layout: BatchLayout) -> tuple[Tensor, Tensor]:
-        """Return rows (1 + partners, anchors), the anchors and below each its partners, and the negatives (13, P)."""
-        if self.strategy == "LR":
-            views = rows_by_slice(layout, NUM_VIEWS)
-            rows = torch.stack([views, views.flip(0)])
-        else:
-            first, second = rows_by_partition(layout, NUM_VIEWS, min_volumes=3)
-            rows = torch.stack([first, second, first.roll(-1, dims=0), first.roll(-2, dims=0)])
-        table = torch.tensor(NEGATIVE_POSITIONS[self.region_size])[:, : NUM_NEGATIVES[self.strategy]]
-        negatives = torch.zeros(NUM_REGIONS, NUM_POSITIONS[self.region_size], dtype=torch.bool)
-        return rows.flatten(1), negatives.scatter_(1, table, True)
+        return (self.weights * terms).sum() / (NUM_REGIONS * len(regions))

@@ -1,7 +1,6 @@
 """What a training step makes of the slices it drew: contrastive views, or augmented slices with soft labels.
 
-Which strategy sees which views follows the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511, section 3 and
-supplement). All of it acts on a whole batch on the device it lies on.
+All of it acts on a whole batch on the device it lies on.
 
 Letters: B drawn slices, N = B times the number of views, C channels, K classes, H rows, W columns.
 """
@@ -13,35 +12,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..losses import BatchLayout
+from ..strategies import find_strategy
 from .intensity_views import RandomFineTuningIntensity, RandomStrongIntensity
 from .mixup import Mixup
 from .spatial_views import RandomElastic, RandomSpatial, RandomStrongSpatial
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
-
-# Strategy -> (views that are the slice itself, views that are augmented).
-_VIEWS = {"GR": (0, 2), "GD-": (1, 2), "GD": (1, 1), "LR": (0, 2), "LD": (0, 2)}
-
-
-def _count_views(strategy: str) -> tuple[int, int]:
-    """Number of original and of augmented views of a strategy, which must be known."""
-    if strategy not in _VIEWS:
-        raise ValueError(f"strategy must be one of {', '.join(_VIEWS)}, got {strategy!r}")
-    return _VIEWS[strategy]
-
-
-def num_views(strategy: str) -> int:
-    """Number of views that a strategy makes of every slice.
-
-    Args:
-        strategy: "GR", "GD-" or "GD" of the global stage, "LR" or "LD" of the local stage.
-
-    Raises:
-        ValueError: the strategy is unknown.
-    """
-    return sum(_count_views(strategy))
 
 
 class Augmentations:
@@ -64,11 +41,11 @@ class Augmentations:
 class ContrastiveViews:
     """Makes the views of one contrastive batch.
 
-    GD- and GD compare the slice itself with two and one augmented versions of it; GR, LR and LD compare two augmented
-    versions. The slice itself enters untouched, without the clipping of the augmented ones.
+    First come those that are the slice itself, if the strategy has such, untouched and without the clipping of the
+    augmented ones; then the augmented ones.
 
     Args:
-        strategy: "GR", "GD-", "GD", "LR" or "LD".
+        strategy: a name in `STRATEGIES`.
         augmentation: makes one view of a whole batch; called once per augmented view.
 
     Raises:
@@ -76,37 +53,23 @@ class ContrastiveViews:
     """
 
     def __init__(self, strategy: str, augmentation: Augmentation) -> None:
-        self.num_originals, self.num_augmented = _count_views(strategy)
+        self.strategy = find_strategy(strategy)
         self.augmentation = augmentation
 
-    def __call__(self, images: Tensor, layout: BatchLayout, generator: torch.Generator) -> tuple[Tensor, BatchLayout]:
-        """Return all views of the drawn slices, view after view, and which row is what.
+    def __call__(self, images: Tensor, labels: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
+        """Return all views of the drawn slices, view after view, as `Layout` has them.
 
         Args:
             images: (B, C, H, W) float32, the drawn slices.
-            layout: of these B slices; its views are ignored.
+            labels: ignored.
             generator: on the CPU.
 
         Returns:
-            Images (N, C, H, W): all slices of view 0, then all of view 1, and so on; and their layout, each (N,).
-
-        Raises:
-            ValueError: the layout describes another number of slices.
+            Images (N, C, H, W): all slices of view 0, then all of view 1, and so on; and no targets.
         """
-        if len(layout.slices) != len(images):
-            raise ValueError(
-                f"layout must describe the {len(images)} images, got {len(layout.slices)} rows; "
-                "pass the layout of the drawn slices, before views are made"
-            )
-        views = [images] * self.num_originals
-        views += [self.augmentation(images, generator) for _ in range(self.num_augmented)]
-        repeats = len(views)
-        return torch.cat(views), BatchLayout(
-            slices=layout.slices.repeat(repeats),
-            volumes=layout.volumes.repeat(repeats),
-            partitions=layout.partitions.repeat(repeats),
-            views=torch.arange(repeats).repeat_interleave(len(images)),
-        )
+        views = [images] * self.strategy.num_originals
+        views += [self.augmentation(images, generator) for _ in range(self.strategy.num_augmented)]
+        return torch.cat(views), None
 
 
 class FineTuningViews:

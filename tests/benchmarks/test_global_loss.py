@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks import global_loss, harness
 from common.losses import GlobalContrastiveLoss
+from common.strategies import make_layout
 
 NTXENT = "pytorch-metric-learning NTXentLoss"
 
@@ -28,8 +29,8 @@ def lightly(monkeypatch):
             self.temperature = temperature
 
         def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-            layout = global_loss.make_layout(len(first))
-            return GlobalContrastiveLoss("GR", self.temperature)(torch.cat([first, second]), layout)
+            loss = GlobalContrastiveLoss(make_layout("GR", 2 * len(first)), self.temperature)
+            return loss(torch.cat([first, second]))
 
     module = ModuleType("lightly.loss")
     module.NTXentLoss = NTXentLoss
@@ -107,7 +108,7 @@ def test_exponentials_of_the_loop_form_are_counted_right(monkeypatch, strategy):
 
     monkeypatch.setattr(torch, "exp", counting)
     embeddings = torch.randn(16, 4)
-    global_loss.global_loss_by_loops(embeddings, global_loss.make_layout(8), strategy)
+    global_loss.global_loss_by_loops(embeddings, make_layout(strategy, 16))
     # The positive's is computed a second time, for the numerator.
     num_terms = 16 if strategy == "GR" else 64
     assert f"it would compute {counted - num_terms:,} exponentials" in notes[0]

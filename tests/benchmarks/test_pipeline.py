@@ -93,4 +93,4 @@ def test_draws_are_those_of_the_sampler():
     draws = pipeline.Draws(sampler, 3)
     generator = torch.Generator().manual_seed(0)
     assert len(draws) == 3
-    assert list(draws) == [sampler(generator)[0].tolist() for _ in range(3)]
+    assert list(draws) == [sampler(generator).tolist() for _ in range(3)]

@@ -197,7 +197,10 @@ def test_joint_training_has_every_option_of_the_two_stages(configs):
 
 def test_local_part_of_joint_training_differs_from_the_local_stage_in_names_only(configs):
     stage, joint = configs["pretrain_local"]["train"], configs["pretrain_joint"]["train"]["local"]
-    renamed = json.loads(json.dumps(joint).replace("@local_strategy", "@strategy").replace("@train#local#", "@train#"))
+    text = json.dumps(joint)
+    for ours, theirs in (("@local_strategy", "@strategy"), ("@local_layout", "@layout"), ("@train#local#", "@train#")):
+        text = text.replace(ours, theirs)
+    renamed = json.loads(text)
     assert renamed["dataloader"].pop("seed") == "$@seed + 1000" and renamed["dataloader"].pop("_desc_")
     expected = {name: dict(stage[name]) if name == "dataloader" else stage[name] for name in renamed}
     assert expected["dataloader"].pop("seed") == "@seed"

@@ -18,8 +18,9 @@ from common.data.loader import BatchLoader
 from common.data.samplers import UniformSampler, contrastive_sampler
 from common.data.slices import Slices
 from common.engines import BatchNormStatistics
-from common.losses import BatchLayout, GlobalContrastiveLoss, LocalContrastiveLoss
+from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
+from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize, RandomSpatial
 from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
@@ -41,12 +42,13 @@ def make_stage(name: str) -> tuple[nn.Module, Any, Callable[..., Any], nn.Module
         loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
         return unet, UniformSampler(slices, batch_size), FineTuningViews(NUM_CLASSES, RandomSpatial()), loss, slices
     slices = Slices(images, None, starts)
-    sampler = contrastive_sampler(name, slices, batch_size)
+    layout = make_layout(name, batch_size)
+    sampler = contrastive_sampler(layout, slices)
     if name[0] == "L":
         views = ContrastiveViews(name, RandomIntensity())
-        return LocalPretrainingNet(unet), sampler, views, LocalContrastiveLoss(name), slices
+        return LocalPretrainingNet(unet), sampler, views, LocalContrastiveLoss(layout), slices
     views = ContrastiveViews(name, Augmentations([RandomCropResize(32, (2, 20)), RandomIntensity()]))
-    return GlobalPretrainingNet(unet, (SIDE, SIDE), 16), sampler, views, GlobalContrastiveLoss(name), slices
+    return GlobalPretrainingNet(unet, (SIDE, SIDE), 16), sampler, views, GlobalContrastiveLoss(layout), slices
 
 
 def train(name: str, processes: int) -> dict[str, Any]:
@@ -168,10 +170,9 @@ def three_processes(monkeypatch):
 
 def test_rows_of_a_process(three_processes):
     inputs, targets = torch.arange(6), torch.arange(6) * 10
-    layout = BatchLayout(*[torch.arange(6)] * 4)
     assert distributed.RankViews(lambda: (inputs, targets))()[0].tolist() == [2, 3]
     assert distributed.RankViews(lambda: (inputs, targets))()[1].tolist() == [20, 30]
-    assert distributed.RankViews(lambda: (inputs, layout))()[1] is layout
+    assert distributed.RankViews(lambda: (inputs, None))()[1] is None
 
 
 def test_batch_that_cannot_be_divided(three_processes):

@@ -20,6 +20,7 @@ from common.data.slices import Slices
 from common.data.splits import read_split
 from common.engines.trainer import num_epochs
 from common.records import write_record
+from common.strategies import make_layout
 from experiments.cells import (
     Busy,
     Stage,
@@ -125,7 +126,7 @@ def test_configs_accept_the_settings(tmp_path, start, schedule):
         elif "num_partitions" in stage.settings:
             names = ("strategy", "batch_size", "num_partitions")
             strategy, batch_size, num_partitions = (stage.settings[name] for name in names)
-            contrastive_sampler(strategy, slices, batch_size, num_partitions)
+            contrastive_sampler(make_layout(strategy, batch_size, num_partitions), slices)
 
 
 @pytest.mark.parametrize("start", STARTS)

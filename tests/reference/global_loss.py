@@ -6,10 +6,18 @@ the masks and tables of `common.losses`, to check and to time these. Differentia
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
-from common.losses import BatchLayout
+from common.strategies import Layout
+
+
+def positions(layout: Layout) -> list[tuple[int, int, int]]:
+    """Volume, partition and view of every image, in the order that a batch has them."""
+    axes = (layout.strategy.num_views, layout.num_volumes, layout.num_partitions)
+    return [(volume, partition, view) for view, volume, partition in product(*map(range, axes))]
 
 
 def similarity(one: Tensor, other: Tensor, temperature: float) -> Tensor:
@@ -26,11 +34,14 @@ def term(positive: Tensor, negatives: list[Tensor]) -> Tensor:
 
 
 def global_loss_by_loops(
-    embeddings: Tensor, layout: BatchLayout, strategy: str, temperature: float = 0.1, gd_pairs: str = "ring"
+    embeddings: Tensor, layout: Layout, temperature: float = 0.1, gd_pairs: str = "ring"
 ) -> Tensor:
     """Global contrastive loss of embeddings (N, D): a float64 scalar."""
     vectors = [vector / vector.norm() for vector in embeddings.double()]
-    slices, volumes, partitions, views = (field.tolist() for field in layout)
+    strategy = layout.strategy.name
+    row = {position: i for i, position in enumerate(positions(layout))}
+    volumes, partitions, _ = zip(*row, strict=True)
+    slices = list(zip(volumes, partitions, strict=True))
     images = range(len(vectors))
 
     def one_way(anchor: int, positive: int) -> Tensor:
@@ -53,10 +64,9 @@ def global_loss_by_loops(
             total = total + both_ways(first, second)
     elif strategy == "GD-":
         for slice_id in set(slices):
-            original, first, second = sorted((i for i in images if slices[i] == slice_id), key=lambda i: views[i])
+            original, first, second = (i for i in images if slices[i] == slice_id)
             total = total + both_ways(original, first) + both_ways(original, second) + both_ways(first, second)
     else:
-        row = {(volumes[i], partitions[i], views[i]): i for i in images}
         num_volumes = len(set(volumes))
         for s in set(partitions):
             for v in range(num_volumes):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.losses import BatchLayout
+from common.strategies import Layout
 
-from .global_loss import similarity, term
+from .global_loss import positions, similarity, term
 
 POSITIONS = "R0 R1 R2 R3 R4 R5 R6 R7 R8 R9 R10 R11 R12 A Bx Dx Ex".split()
 REGIONS = POSITIONS[:13]
@@ -57,13 +57,10 @@ def negatives_of(region: int, region_size: int) -> list[int]:
     return [POSITIONS.index(name) for name in names]
 
 
-def local_loss_by_loops(
-    regions: Tensor, layout: BatchLayout, strategy: str, region_size: int = 3, temperature: float = 0.1
-) -> Tensor:
+def local_loss_by_loops(regions: Tensor, layout: Layout, region_size: int = 3, temperature: float = 0.1) -> Tensor:
     """Local contrastive loss of region vectors (N, P, D): a float64 scalar."""
     maps = [[vector / vector.norm() for vector in vectors] for vectors in regions.double()]
-    slices, volumes, partitions, views = (field.tolist() for field in layout)
-    images = range(len(maps))
+    row = {position: i for i, position in enumerate(positions(layout))}
 
     def term_of(i: int, j: int, r: int, num_negatives: int) -> Tensor:
         negatives = []
@@ -74,16 +71,11 @@ def local_loss_by_loops(
 
     total = torch.zeros((), dtype=torch.float64)
     for r in range(len(REGIONS)):
-        if strategy == "LR":
-            for slice_id in set(slices):
-                first, second = (i for i in images if slices[i] == slice_id)
-                total = total + term_of(first, second, r, 5) + term_of(second, first, r, 5)
-        else:
-            row = {(volumes[i], partitions[i], views[i]): i for i in images}
-            num_volumes = len(set(volumes))
-            for (v, s, view), i in row.items():
-                if view == 0:
-                    total = total + term_of(i, row[v, s, 1], r, 4)
-                    total = total + term_of(i, row[(v + 1) % num_volumes, s, 0], r, 4)
-                    total = total + term_of(i, row[(v + 2) % num_volumes, s, 0], r, 4)
+        for (v, s, view), i in row.items():
+            if layout.strategy.name == "LR":
+                total = total + term_of(i, row[v, s, 1 - view], r, 5)
+            elif view == 0:
+                total = total + term_of(i, row[v, s, 1], r, 4)
+                total = total + term_of(i, row[(v + 1) % layout.num_volumes, s, 0], r, 4)
+                total = total + term_of(i, row[(v + 2) % layout.num_volumes, s, 0], r, 4)
     return total / len(REGIONS) / len(maps)

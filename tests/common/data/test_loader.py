@@ -46,8 +46,8 @@ def test_seed_changes_the_batches():
 
 
 def test_what_pretraining_and_fine_tuning_get():
-    inputs, layout = make_loader().batch(0)
-    assert inputs.shape == (8, 1, 32, 32) and layout.views.tolist() == [0] * 4 + [1] * 4
+    inputs, targets = make_loader().batch(0)
+    assert inputs.shape == (8, 1, 32, 32) and targets is None
     inputs, labels = make_loader(labelled=True).batch(0)
     assert inputs.shape == (4, 1, 32, 32) and labels.shape == (4, 3, 32, 32)
 
@@ -70,8 +70,8 @@ def test_both_kinds_of_slices_give_the_same_batches(labelled, first_step):
     for step, (first, second) in enumerate(islice(zip(memory, mapped, strict=True), 5), start=first_step):
         direct = mapped.batch(step)
         assert torch.equal(first[0], second[0]) and torch.equal(first[0], direct[0])
-        for one, two, three in zip(first[1], second[1], direct[1], strict=True):  # fields of a layout, or label maps
-            assert torch.equal(one, two) and torch.equal(one, three)
+        if labelled:
+            assert torch.equal(first[1], second[1]) and torch.equal(first[1], direct[1])
 
 
 def make_pair(mapped=False):
@@ -83,10 +83,10 @@ def test_pair_has_the_batches_of_both_loaders(mapped):
     pair = make_pair(mapped)
     assert len(pair) == 5
     batches = iter(pair)
-    for step, (inputs, layouts) in enumerate(islice(batches, 3)):
-        for loader, one, layout in zip((pair.first, pair.second), inputs, layouts, strict=True):
-            expected, expected_layout = loader.batch(step)
-            assert torch.equal(one, expected) and all(map(torch.equal, layout, expected_layout))
+    for step, (inputs, targets) in enumerate(islice(batches, 3)):
+        for loader, one in zip((pair.first, pair.second), inputs, strict=True):
+            assert torch.equal(one, loader.batch(step)[0])
+        assert targets == (None, None)
         assert not torch.equal(*inputs)
     batches.close()
     assert reading_threads() == []

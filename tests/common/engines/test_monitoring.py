@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.engines import BatchPictures, Progress, StopOnNaN
-from common.losses import BatchLayout
+from common.strategies import make_layout
 
 
 def make_engine(losses=(0.5,), batch=None):
@@ -125,25 +125,25 @@ def shown(monkeypatch):
 
 
 def test_views_of_a_slice_are_side_by_side(shown):
-    layout = BatchLayout(*torch.tensor([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]))
     images = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(4, 1, 1, 1)
-    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, layout), iteration=1))
-    BatchPictures("").write(engine)
+    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, None), iteration=1))
+    BatchPictures("", layouts=[make_layout("GR", 4)]).write(engine)
     assert torch.equal(shown["batch/images"], torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
 
 
 def test_share_of_a_batch_is_shown(shown):
-    layout = BatchLayout(*torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]))
-    images = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1)  # of the first of two processes
-    BatchPictures("").write(SimpleNamespace(state=SimpleNamespace(batch=(images, layout), iteration=1)))
-    assert torch.equal(shown["batch/images"], torch.tensor([[0.2], [0.1]]))
+    images = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).view(5, 1, 1, 1)  # of the first of two processes, of 10 images
+    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, None), iteration=1))
+    BatchPictures("", num_images=4, layouts=[make_layout("GR", 10)]).write(engine)
+    assert torch.equal(shown["batch/images"], torch.tensor([[0.1, 0.2], [0.3, 0.4]]))  # its first views alone
+    BatchPictures("", num_images=4, layouts=[make_layout("GR", 6)]).write(engine)  # five rows of six
+    assert torch.equal(shown["batch/images"], torch.tensor([[0.1, 0.4], [0.2, 0.5]]))
 
 
 def test_both_batches_of_a_pair_are_shown(shown):
-    layouts = [torch.tensor([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]]), torch.zeros(4, 1).long()]
     images = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(4, 1, 1, 1), torch.full((1, 1, 2, 3), 0.5)
-    batch = images, tuple(BatchLayout(*layout) for layout in layouts)
-    BatchPictures("").write(SimpleNamespace(state=SimpleNamespace(batch=batch, iteration=1)))
+    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, (None, None)), iteration=1))
+    BatchPictures("", layouts=[make_layout("GR", 4), make_layout("LR", 2)]).write(engine)
     assert set(shown) == {"batch/images_1", "batch/images_2"}
     assert torch.equal(shown["batch/images_1"], torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
     assert torch.equal(shown["batch/images_2"], torch.full((2, 3), 0.5))

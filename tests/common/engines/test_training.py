@@ -17,6 +17,7 @@ from common.engines import AutocastInferer, BatchPictures, Progress, Resume, Sav
 from common.engines.trainer import epoch_length, num_epochs
 from common.losses import GlobalContrastiveLoss, JointLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, JointPretrainingNet, UNet2d
+from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.views import ContrastiveViews
 
@@ -46,7 +47,7 @@ class Run:
             train_data_loader=loader,
             network=self.network,
             optimizer=self.optimizer,
-            loss_function=loss or GlobalContrastiveLoss("GR"),
+            loss_function=loss or GlobalContrastiveLoss(make_layout("GR", 6)),
             inferer=AutocastInferer(precision="float32"),
             train_handlers=[*handlers, resume],
         )
@@ -109,7 +110,7 @@ def test_other_settings_are_refused(tmp_path):
 def test_nan_stops_the_run_and_saves_nothing(tmp_path):
     target = tmp_path / "weights.pt"
 
-    def broken(embeddings, layout):
+    def broken(embeddings, targets):
         return embeddings.sum() * float("nan")
 
     run = Run(tmp_path, epochs=2, loss=broken, handlers=[StopOnNaN(every=1)])
@@ -164,6 +165,10 @@ def test_tracking_gets_every_tenth_loss(tmp_path, monkeypatch):
     assert seen == {step: {"train_loss": run.losses[step - 1], "lr_group_0": 1e-3} for step in (10, 20)}
 
 
+def make_joint_losses():
+    return GlobalContrastiveLoss(make_layout("GR", 6)), LocalContrastiveLoss(make_layout("LR", 6))
+
+
 def joint_step(network, precision="float32", **options):
     """One step of joint training; return its trainer, whose network keeps the gradient."""
     images = torch.rand(6, 1, 64, 64, generator=torch.Generator().manual_seed(9))
@@ -178,7 +183,7 @@ def joint_step(network, precision="float32", **options):
         train_data_loader=PairLoader(first, second),
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.0),
-        loss_function=JointLoss(GlobalContrastiveLoss("GR"), LocalContrastiveLoss("LR"), WEIGHT),
+        loss_function=JointLoss(*make_joint_losses(), WEIGHT),
         inferer=AutocastInferer(precision=precision),
         **options,
     )
@@ -194,11 +199,10 @@ def make_joint_network():
 def test_gradient_of_a_joint_step_is_the_weighted_sum_of_the_separate_ones():
     network = make_joint_network()
     trainer = joint_step(network)
-    layouts = trainer.state.batch[1]
     separate = []
-    for number, loss in enumerate((GlobalContrastiveLoss("GR"), LocalContrastiveLoss("LR"))):
+    for number, loss in enumerate(make_joint_losses()):
         alone = make_joint_network().train()
-        loss(alone(trainer.state.batch[0])[number], layouts[number]).backward()
+        loss(alone(trainer.state.batch[0])[number]).backward()
         separate.append({name: value.grad for name, value in alone.named_parameters()})
     for name, value in network.named_parameters():
         of_global, of_local = (gradients[name] for gradients in separate)

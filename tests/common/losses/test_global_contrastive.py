@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,29 +9,18 @@ from monai.losses import ContrastiveLoss
 from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor
 
-from common.losses import BatchLayout, GlobalContrastiveLoss
+from common.losses import GlobalContrastiveLoss
+from common.strategies import Layout, find_strategy, make_layout
 from tests.reference.global_loss import global_loss_by_loops
 
-NUM_VIEWS = {"GR": 2, "GD-": 3, "GD": 2}
 VARIANTS = [("GR", "ring"), ("GD-", "ring"), ("GD", "ring"), ("GD", "all")]
 variants = pytest.mark.parametrize(("strategy", "gd_pairs"), VARIANTS, ids=["GR", "GD-", "GD ring", "GD all"])
 
 
-def batch_layout(strategy: str, num_volumes: int, num_partitions: int) -> BatchLayout:
-    """View by view, volume by volume."""
-    axes = [torch.arange(size) for size in (NUM_VIEWS[strategy], num_volumes, num_partitions)]
-    views, volumes, partitions = torch.cartesian_prod(*axes).unbind(1)
-    return BatchLayout(volumes * num_partitions + partitions, volumes, partitions, views)
-
-
-def interleaved_layout(num_images: int) -> BatchLayout:
-    """Views alternate; no volumes or partitions."""
-    rows = torch.arange(num_images)
-    return BatchLayout(rows // 2, rows // 2, torch.zeros_like(rows), rows % 2)
-
-
-def reorder(layout: BatchLayout, order: Tensor) -> BatchLayout:
-    return BatchLayout(*(field[order] for field in layout))
+def layout_of(strategy: str, num_volumes: int, num_partitions: int, gd_pairs: str = "ring") -> Layout:
+    """GR takes as many single slices."""
+    num_images = find_strategy(strategy).num_views * num_volumes * num_partitions
+    return make_layout(strategy, num_images, num_partitions, gd_pairs)
 
 
 def loss_and_gradient(loss: object, embeddings: Tensor, *args: object) -> tuple[float, Tensor]:
@@ -51,17 +41,13 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     ids=lambda value: str(value),
 )
 @variants
-def test_equals_loops_in_any_row_order(
+def test_equals_loops(
     strategy: str, gd_pairs: str, num_volumes: int, num_partitions: int, dim: int, generator: torch.Generator
 ) -> None:
-    layout = batch_layout(strategy, num_volumes, num_partitions)
-    layout = reorder(layout, torch.randperm(len(layout.slices), generator=generator))
-    embeddings = 3 * torch.randn(len(layout.slices), dim, generator=generator)
-    loss = GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)
-    value, gradient = loss_and_gradient(loss, embeddings, layout)
-    expected, expected_gradient = loss_and_gradient(
-        global_loss_by_loops, embeddings.double(), layout, strategy, 0.1, gd_pairs
-    )
+    layout = layout_of(strategy, num_volumes, num_partitions, gd_pairs)
+    embeddings = 3 * torch.randn(layout.num_images, dim, generator=generator)
+    value, gradient = loss_and_gradient(GlobalContrastiveLoss(layout), embeddings)
+    expected, expected_gradient = loss_and_gradient(global_loss_by_loops, embeddings.double(), layout, 0.1, gd_pairs)
     assert value == pytest.approx(expected, rel=1e-6)
     assert relative_error(gradient, expected_gradient) < 1e-5
 
@@ -80,17 +66,15 @@ def test_equals_loops_in_any_row_order(
     ],
 )
 def test_equals_the_sums_of_the_authors_program(strategy: str, num_images: int, expected: float) -> None:
-    rows = torch.arange(num_images)
+    rows = torch.arange(num_images)  # of the program, in our order
     if strategy == "GR":
-        layout = interleaved_layout(num_images)
-    elif strategy == "GD-":
-        slices = rows % (num_images // 3)
-        layout = BatchLayout(slices, slices // 4, rows % 4, rows // (num_images // 3))
-    else:
-        layout = BatchLayout(rows // 8 * 4 + rows % 4, rows // 8, rows % 4, rows // 4 % 2)
+        rows = rows.reshape(-1, 2).T.flatten()
+    elif strategy == "GD":
+        rows = rows.reshape(-1, 2, 4).transpose(0, 1).flatten()
     i, k = rows[:, None].double(), torch.arange(5).double()
     embeddings = torch.sin(0.7 * i + 1.3 * k + 0.1 * i * k)
-    assert GlobalContrastiveLoss(strategy)(embeddings, layout).item() == pytest.approx(expected, rel=1e-6)
+    loss = GlobalContrastiveLoss(make_layout(strategy, num_images))
+    assert loss(embeddings).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0], ids=["zero", "equal"])
@@ -107,28 +91,25 @@ def test_equals_the_sums_of_the_authors_program(strategy: str, num_images: int, 
 def test_equal_embeddings_give_the_log_of_the_denominator(
     strategy: str, gd_pairs: str, expected: float, value: float
 ) -> None:
-    layout = batch_layout(strategy, 5, 4)
-    embeddings = torch.full((len(layout.slices), 8), value)
-    loss, gradient = loss_and_gradient(GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs), embeddings, layout)
+    layout = layout_of(strategy, 5, 4, gd_pairs)
+    embeddings = torch.full((layout.num_images, 8), value)
+    loss, gradient = loss_and_gradient(GlobalContrastiveLoss(layout), embeddings)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert gradient.isfinite().all()
 
 
 def test_orthogonal_slices_closed_form() -> None:
-    layout = batch_layout("GR", 5, 4)
-    loss = GlobalContrastiveLoss("GR", temperature=0.5)(torch.eye(20).repeat(2, 1), layout)
+    loss = GlobalContrastiveLoss(make_layout("GR", 40), temperature=0.5)(torch.eye(20).repeat(2, 1))
     assert loss.item() == pytest.approx(math.log(1 + 38 * math.exp(-2)), rel=1e-6)
 
 
 @variants
-def test_row_order_and_length_do_not_matter(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
-    layout = batch_layout(strategy, 5, 4)
-    embeddings = torch.randn(len(layout.slices), 16, generator=generator)
+def test_length_does_not_matter(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
+    layout = layout_of(strategy, 5, 4, gd_pairs)
+    embeddings = torch.randn(layout.num_images, 16, generator=generator)
     lengths = 0.1 + 10 * torch.rand(len(embeddings), 1, generator=generator)
-    order = torch.randperm(len(embeddings), generator=generator)
-    loss = GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)
-    expected = loss(embeddings, layout)
-    torch.testing.assert_close(loss((lengths * embeddings)[order], reorder(layout, order)), expected)
+    loss = GlobalContrastiveLoss(layout)
+    torch.testing.assert_close(loss(lengths * embeddings), loss(embeddings))
 
 
 @pytest.mark.parametrize(
@@ -145,28 +126,26 @@ def test_row_order_and_length_do_not_matter(strategy: str, gd_pairs: str, genera
 def test_order_of_volumes_does_not_matter(
     strategy: str, gd_pairs: str, volumes: list[int], generator: torch.Generator
 ) -> None:
-    layout = batch_layout(strategy, 5, 4)
-    moved = layout._replace(volumes=torch.tensor(volumes)[layout.volumes])
-    embeddings = torch.randn(len(layout.slices), 16, generator=generator)
-    loss = GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)
-    torch.testing.assert_close(loss(embeddings, moved), loss(embeddings, layout))
+    layout = layout_of(strategy, 5, 4, gd_pairs)
+    embeddings = torch.randn(layout.strategy.num_views, 5, 4, 16, generator=generator)
+    loss = GlobalContrastiveLoss(layout)
+    torch.testing.assert_close(loss(embeddings[:, volumes].flatten(0, 2)), loss(embeddings.flatten(0, 2)))
 
 
 def test_ring_and_all_agree_for_three_volumes_only(generator: torch.Generator) -> None:
-    ring, all_pairs = (GlobalContrastiveLoss("GD", gd_pairs=pairs) for pairs in ("ring", "all"))
     for num_volumes, agree in [(3, True), (4, False)]:
-        layout = batch_layout("GD", num_volumes, 4)
-        embeddings = torch.randn(len(layout.slices), 16, generator=generator)
-        assert torch.isclose(ring(embeddings, layout), all_pairs(embeddings, layout)).item() is agree
+        layouts = [layout_of("GD", num_volumes, 4, gd_pairs) for gd_pairs in ("ring", "all")]
+        embeddings = torch.randn(8 * num_volumes, 16, generator=generator)
+        ring, all_pairs = (GlobalContrastiveLoss(layout)(embeddings) for layout in layouts)
+        assert torch.isclose(ring, all_pairs).item() is agree
 
 
 @variants
 def test_small_temperature(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
-    layout = batch_layout(strategy, 3, 3)
-    embeddings = torch.randn(len(layout.slices), 8, generator=generator)
-    loss = GlobalContrastiveLoss(strategy, temperature=0.005, gd_pairs=gd_pairs)
-    value, gradient = loss_and_gradient(loss, embeddings, layout)
-    expected, expected_gradient = loss_and_gradient(global_loss_by_loops, embeddings, layout, strategy, 0.005, gd_pairs)
+    layout = layout_of(strategy, 3, 3, gd_pairs)
+    embeddings = torch.randn(layout.num_images, 8, generator=generator)
+    value, gradient = loss_and_gradient(GlobalContrastiveLoss(layout, temperature=0.005), embeddings)
+    expected, expected_gradient = loss_and_gradient(global_loss_by_loops, embeddings, layout, 0.005, gd_pairs)
     assert value == pytest.approx(expected, rel=1e-5)
     assert relative_error(gradient, expected_gradient) < 1e-3  # Similarities of ±200 in float32
 
@@ -177,11 +156,11 @@ def test_small_temperature(strategy: str, gd_pairs: str, generator: torch.Genera
 def test_half_precision_input(
     strategy: str, gd_pairs: str, dtype: torch.dtype, temperature: float, generator: torch.Generator
 ) -> None:
-    layout = batch_layout(strategy, 4, 4)
-    half = (50 * torch.randn(len(layout.slices), 32, generator=generator)).to(dtype)
-    loss = GlobalContrastiveLoss(strategy, temperature, gd_pairs)
-    value, gradient = loss_and_gradient(loss, half, layout)
-    expected, expected_gradient = loss_and_gradient(loss, half.float(), layout)
+    layout = layout_of(strategy, 4, 4, gd_pairs)
+    half = (50 * torch.randn(layout.num_images, 32, generator=generator)).to(dtype)
+    loss = GlobalContrastiveLoss(layout, temperature)
+    value, gradient = loss_and_gradient(loss, half)
+    expected, expected_gradient = loss_and_gradient(loss, half.float())
     assert value == expected
     assert torch.equal(gradient, expected_gradient.to(dtype))
     assert gradient.isfinite().all() and gradient.any()
@@ -189,13 +168,13 @@ def test_half_precision_input(
 
 @variants
 def test_autocast_changes_nothing(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
-    layout = batch_layout(strategy, 4, 4)
-    embeddings = torch.randn(len(layout.slices), 32, generator=generator)
-    loss = GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)
-    expected, expected_gradient = loss_and_gradient(loss, embeddings, layout)
+    layout = layout_of(strategy, 4, 4, gd_pairs)
+    embeddings = torch.randn(layout.num_images, 32, generator=generator)
+    loss = GlobalContrastiveLoss(layout)
+    expected, expected_gradient = loss_and_gradient(loss, embeddings)
     leaf = embeddings.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(leaf, layout)
+        value = loss(leaf)
     value.backward()
     assert value.item() == expected
     assert leaf.grad is not None
@@ -204,10 +183,10 @@ def test_autocast_changes_nothing(strategy: str, gd_pairs: str, generator: torch
 
 def test_gr_is_the_contrastive_loss_of_monai(generator: torch.Generator) -> None:
     embeddings = torch.randn(24, 16, generator=generator)
-    found = loss_and_gradient(GlobalContrastiveLoss("GR", 0.2), embeddings, interleaved_layout(24))
+    found = loss_and_gradient(GlobalContrastiveLoss(make_layout("GR", 24), 0.2), embeddings)
     # MONAI takes the two views as two arguments.
     theirs = ContrastiveLoss(temperature=0.2)
-    expected = loss_and_gradient(lambda rows: theirs(rows[0::2], rows[1::2]), embeddings)
+    expected = loss_and_gradient(lambda rows: theirs(*rows.chunk(2)), embeddings)
     assert found[0] == pytest.approx(expected[0], rel=1e-6)
     assert relative_error(found[1], expected[1]) < 1e-5
 
@@ -219,21 +198,23 @@ def test_gr_is_the_contrastive_loss_of_monai(generator: torch.Generator) -> None
 )
 def test_ntxent_with_labels(strategy: str, num_volumes: int, factor: int, generator: torch.Generator) -> None:
     # In one volume a partition is a slice, so that all images of equal label are positives, as NTXentLoss has it.
-    layout = batch_layout(strategy, num_volumes, 4)
-    embeddings = torch.randn(len(layout.slices), 16, generator=generator)
+    layout = Layout(find_strategy(strategy), num_volumes, 4)
+    embeddings = torch.randn(layout.num_images, 16, generator=generator)
     labels = layout.slices if strategy == "GR" else layout.partitions
     expected = factor * NTXentLoss(temperature=0.1)(embeddings, labels)
-    torch.testing.assert_close(GlobalContrastiveLoss(strategy)(embeddings, layout), expected)
+    torch.testing.assert_close(GlobalContrastiveLoss(layout)(embeddings), expected)
 
 
 @variants
 def test_ntxent_with_pairs(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
     # NTXentLoss takes lists of pairs too; repeating a pair weights it. It averages over them, hence the factor.
-    layout = batch_layout(strategy, 4, 3)
-    embeddings = torch.randn(len(layout.slices), 16, generator=generator)
-    slices, volumes, partitions, views = (field[:, None] == field[None] for field in layout)
+    layout = layout_of(strategy, 4, 3, gd_pairs)
+    embeddings = torch.randn(layout.num_images, 16, generator=generator)
+    rows = torch.arange(layout.num_images)
+    fields = rows % 12, rows % 12 // 3, rows % 3, rows // 12
+    slices, volumes, partitions, views = (field[:, None] == field for field in fields)
     if strategy == "GD":
-        step = layout.volumes[:, None] - layout.volumes[None]
+        step = fields[1][:, None] - fields[1]
         near = (step % 4 == 1) | (step % 4 == 3) if gd_pairs == "ring" else ~volumes
         weights = 2 * (slices & ~views) + (partitions & views & near).long()
     else:
@@ -243,87 +224,56 @@ def test_ntxent_with_pairs(strategy: str, gd_pairs: str, generator: torch.Genera
     pairs = (*positive_pairs.unbind(1), *negatives.nonzero().unbind(1))
     mean = NTXentLoss(temperature=0.1)(embeddings, indices_tuple=pairs)
     expected = mean * len(positive_pairs) / len(embeddings)
-    torch.testing.assert_close(GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)(embeddings, layout), expected)
+    torch.testing.assert_close(GlobalContrastiveLoss(layout)(embeddings), expected)
 
 
-def test_another_layout_is_not_mistaken_for_the_last(generator: torch.Generator) -> None:
-    loss = GlobalContrastiveLoss("GD")
-    embeddings = torch.randn(40, 16, generator=generator)
-    first = batch_layout("GD", 5, 4)
-    second = reorder(first, torch.randperm(40, generator=generator))
-    values = [loss(embeddings, layout) for layout in (first, second, first)]
-    assert torch.equal(values[1], GlobalContrastiveLoss("GD")(embeddings, second))
-    assert not torch.isclose(values[0], values[1])
-    assert torch.equal(values[0], values[2])
-
-
-def test_tables_are_kept_and_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = GlobalContrastiveLoss("GD")
-    layout = batch_layout("GD", 3, 4)
-    expected = loss(torch.eye(24), layout)
+def test_tables_are_made_once_and_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = GlobalContrastiveLoss(make_layout("GD", 24))
+    expected = loss(torch.eye(24))
     assert not loss.state_dict()
-    monkeypatch.setattr(torch.Tensor, "unique", None)  # Without it no table can be made.
-    assert torch.equal(loss(torch.eye(24), reorder(layout, torch.arange(24))), expected)
+    monkeypatch.setattr(torch, "arange", None)  # without it no table can be made
+    assert torch.equal(loss(torch.eye(24)), expected)
+
+
+def test_tables_follow_the_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know the device
+    loss = GlobalContrastiveLoss(make_layout("GD", 24))
+    assert loss(torch.empty(24, 8, device="meta")).device.type == "meta"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @variants
 def test_cuda_step_does_not_synchronise(strategy: str, gd_pairs: str, generator: torch.Generator) -> None:
-    layout = batch_layout(strategy, 5, 4)
-    embeddings = torch.randn(len(layout.slices), 128, generator=generator)
-    loss = GlobalContrastiveLoss(strategy, gd_pairs=gd_pairs)
-    expected = loss(embeddings, layout)
+    layout = layout_of(strategy, 5, 4, gd_pairs)
+    embeddings = torch.randn(layout.num_images, 128, generator=generator)
+    loss = GlobalContrastiveLoss(layout)
+    expected = loss(embeddings)
     leaf = embeddings.cuda().requires_grad_()
-    loss(leaf, layout).backward()
+    loss(leaf).backward()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        value = loss(leaf, layout)
+        value = loss(leaf)
         value.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(value.cpu(), expected)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"strategy": "GX"}, r"strategy must be one of GR, GD-, GD, got 'GX'"),
-        ({"strategy": "GD", "temperature": 0.0}, r"temperature must be > 0, got 0\.0"),
-        ({"strategy": "GD", "temperature": -1}, r"temperature must be > 0, got -1"),
-        ({"strategy": "GD", "temperature": math.nan}, r"temperature must be > 0, got nan"),
-        ({"strategy": "GD", "gd_pairs": "none"}, r"gd_pairs must be one of ring, all, got 'none'"),
-    ],
-)
-def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+@pytest.mark.parametrize("temperature", [0.0, -1, math.nan])
+def test_temperature_must_be_positive(temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"temperature must be > 0, got {temperature}; the paper uses 0.1"):
+        GlobalContrastiveLoss(make_layout("GD"), temperature)
+
+
+@pytest.mark.parametrize("strategy", ["LR", "LD"])
+def test_strategy_must_be_a_global_one(strategy: str) -> None:
+    with pytest.raises(ValueError, match=f"strategy must be one of GR, GD-, GD, got '{strategy}'; choose one"):
+        GlobalContrastiveLoss(make_layout(strategy))
+
+
+@pytest.mark.parametrize("shape", [(24, 8, 1), (23, 8), (12, 8)], ids=["dimensions", "images", "a share"])
+def test_wrong_batches(shape: tuple[int, ...]) -> None:
+    message = rf"embeddings must have the shape \(24, features\) for the images .* got \({str(shape)[1:-1]}\)"
     with pytest.raises(ValueError, match=message):
-        GlobalContrastiveLoss(**arguments)
-
-
-GD_LAYOUT = batch_layout("GD", 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "shape", "layout", "message"),
-    [
-        ("GD", (24, 8, 1), GD_LAYOUT, r"embeddings must have 2 dimensions .*, got shape \(24, 8, 1\)"),
-        ("GD", (23, 8), GD_LAYOUT, r"layout\.slices must have one entry per image, shape \(23,\), got \(24,\)"),
-        ("GD-", (24, 8), GD_LAYOUT, r"layout\.views must hold exactly 3 views, numbered from 0, got \[0, 1\]"),
-        ("GR", (36, 8), batch_layout("GD-", 3, 4), r"layout\.views must hold exactly 2 views, .* got \[0, 1, 2\]"),
-        ("GR", (24, 8), GD_LAYOUT._replace(slices=torch.arange(24)), r"layout\.slices must hold each slice exactly"),
-        ("GD", (8, 8), batch_layout("GD", 1, 4), r"layout\.volumes must hold at least 2 volumes, got 1"),
-        ("GD", (24, 8), GD_LAYOUT._replace(volumes=GD_LAYOUT.views), r"layout\.volumes and layout\.partitions must"),
-        (
-            "GD-",
-            (36, 8),
-            batch_layout("GD-", 3, 4)._replace(partitions=torch.arange(36) % 5),
-            r"layout\.partitions must be the same for all views of a slice, got \[\[0, 1, 2, 3, 4, 0",
-        ),
-        ("GR", (2, 8), batch_layout("GR", 1, 1), r"at least one negative, got none for the rows \[0, 1\]"),
-        ("GD-", (9, 8), batch_layout("GD-", 3, 1), r"at least one negative, got none for the rows \[0, 1, 2"),
-        ("GD", (6, 8), batch_layout("GD", 3, 1), r"at least one negative, got none for the rows \[0, 1, 2"),
-    ],
-)
-def test_wrong_batches(strategy: str, shape: tuple[int, ...], layout: BatchLayout, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GlobalContrastiveLoss(strategy)(torch.ones(shape), layout)
+        GlobalContrastiveLoss(make_layout("GD", 24))(torch.ones(shape))

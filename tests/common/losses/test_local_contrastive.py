@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor
 
-from common.losses import BatchLayout, LocalContrastiveLoss
+from common.losses import LocalContrastiveLoss
 from common.losses.local_contrastive import NEGATIVE_POSITIONS
+from common.strategies import Layout, make_layout
 from tests.reference.local_loss import local_loss_by_loops, negatives_of
 
 NUM_POSITIONS = {1: 13, 3: 17}
@@ -16,19 +18,13 @@ strategies = pytest.mark.parametrize("strategy", ["LR", "LD"])
 region_sizes = pytest.mark.parametrize("region_size", [1, 3], ids=["1x1", "3x3"])
 
 
-def batch_layout(num_volumes: int, num_partitions: int, num_views: int = 2) -> BatchLayout:
-    """View by view, volume by volume."""
-    axes = [torch.arange(size) for size in (num_views, num_volumes, num_partitions)]
-    views, volumes, partitions = torch.cartesian_prod(*axes).unbind(1)
-    return BatchLayout(volumes * num_partitions + partitions, volumes, partitions, views)
+def layout_of(strategy: str, num_volumes: int, num_partitions: int) -> Layout:
+    """LR takes as many single slices."""
+    return make_layout(strategy, 2 * num_volumes * num_partitions, num_partitions)
 
 
-def reorder(layout: BatchLayout, order: Tensor) -> BatchLayout:
-    return BatchLayout(*(field[order] for field in layout))
-
-
-def random_regions(layout: BatchLayout, region_size: int, dim: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(len(layout.slices), NUM_POSITIONS[region_size], dim, generator=generator)
+def random_regions(layout: Layout, region_size: int, dim: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(layout.num_images, NUM_POSITIONS[region_size], dim, generator=generator)
 
 
 def loss_and_gradient(loss: object, regions: Tensor, *args: object) -> tuple[float, Tensor]:
@@ -57,16 +53,13 @@ def test_table_of_negatives(region_size: int) -> None:
 )
 @region_sizes
 @strategies
-def test_equals_loops_in_any_row_order(
+def test_equals_loops(
     strategy: str, region_size: int, num_volumes: int, num_partitions: int, dim: int, generator: torch.Generator
 ) -> None:
-    layout = batch_layout(num_volumes, num_partitions)
-    layout = reorder(layout, torch.randperm(len(layout.slices), generator=generator))
+    layout = layout_of(strategy, num_volumes, num_partitions)
     regions = 3 * random_regions(layout, region_size, dim, generator)
-    value, gradient = loss_and_gradient(LocalContrastiveLoss(strategy, region_size), regions, layout)
-    expected, expected_gradient = loss_and_gradient(
-        local_loss_by_loops, regions.double(), layout, strategy, region_size
-    )
+    value, gradient = loss_and_gradient(LocalContrastiveLoss(layout, region_size), regions)
+    expected, expected_gradient = loss_and_gradient(local_loss_by_loops, regions.double(), layout, region_size)
     assert value == pytest.approx(expected, rel=1e-6)
     assert relative_error(gradient, expected_gradient) < 1e-5
 
@@ -78,14 +71,13 @@ def test_equals_loops_in_any_row_order(
     [("LR", 3, 2.060432713), ("LR", 1, 1.884174975), ("LD", 3, 18.588288443), ("LD", 1, 18.411618426)],
 )
 def test_equals_the_sums_of_the_authors_program(strategy: str, region_size: int, expected: float) -> None:
-    rows = torch.arange(20 if strategy == "LR" else 24)
+    num_images = 20 if strategy == "LR" else 24
+    rows = torch.arange(num_images)  # of the program, in our order
     if strategy == "LR":
-        layout = BatchLayout(rows // 2, rows // 2, torch.zeros_like(rows), rows % 2)
-    else:
-        layout = BatchLayout(rows % 12, rows % 12 // 4, rows % 4, rows // 12)
+        rows = rows.reshape(-1, 2).T.flatten()
     n, p = rows[:, None, None].double(), torch.arange(NUM_POSITIONS[region_size])[:, None].double()
     regions = torch.cos(0.3 * n + 0.5 * p + 0.9 * torch.arange(4) + 0.05 * n * p)
-    found = LocalContrastiveLoss(strategy, region_size)(regions, layout)
+    found = LocalContrastiveLoss(make_layout(strategy, num_images), region_size)(regions)
     assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -95,9 +87,8 @@ def test_equals_the_sums_of_the_authors_program(strategy: str, region_size: int,
 def test_equal_vectors_give_the_log_of_the_denominator(
     strategy: str, region_size: int, expected: float, value: float
 ) -> None:
-    layout = batch_layout(5, 4)
     regions = torch.full((40, NUM_POSITIONS[region_size], 8), value)
-    loss, gradient = loss_and_gradient(LocalContrastiveLoss(strategy, region_size), regions, layout)
+    loss, gradient = loss_and_gradient(LocalContrastiveLoss(make_layout(strategy), region_size), regions)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert gradient.isfinite().all()
 
@@ -105,18 +96,17 @@ def test_equal_vectors_give_the_log_of_the_denominator(
 @region_sizes
 def test_orthogonal_positions_closed_form(region_size: int) -> None:
     regions = torch.eye(NUM_POSITIONS[region_size]).expand(12, -1, -1)
-    loss = LocalContrastiveLoss("LR", region_size, temperature=0.5)(regions, batch_layout(3, 2))
+    loss = LocalContrastiveLoss(make_layout("LR", 12), region_size, temperature=0.5)(regions)
     assert loss.item() == pytest.approx(math.log(1 + 10 * math.exp(-2)), rel=1e-6)
 
 
 @strategies
-def test_row_order_and_length_do_not_matter(strategy: str, generator: torch.Generator) -> None:
-    layout = batch_layout(5, 4)
+def test_length_does_not_matter(strategy: str, generator: torch.Generator) -> None:
+    layout = make_layout(strategy)
     regions = random_regions(layout, 3, 16, generator)
     lengths = 0.1 + 10 * torch.rand(40, 17, 1, generator=generator)
-    order = torch.randperm(40, generator=generator)
-    loss = LocalContrastiveLoss(strategy)
-    torch.testing.assert_close(loss((lengths * regions)[order], reorder(layout, order)), loss(regions, layout))
+    loss = LocalContrastiveLoss(layout)
+    torch.testing.assert_close(loss(lengths * regions), loss(regions))
 
 
 @pytest.mark.parametrize(
@@ -125,27 +115,19 @@ def test_row_order_and_length_do_not_matter(strategy: str, generator: torch.Gene
     ids=["LR", "LD shifted", "LD three volumes shifted", "LD three volumes swapped"],
 )
 def test_order_of_volumes_does_not_matter(strategy: str, volumes: list[int], generator: torch.Generator) -> None:
-    layout = batch_layout(len(volumes), 4)
-    moved = layout._replace(volumes=torch.tensor(volumes)[layout.volumes])
+    layout = layout_of(strategy, len(volumes), 4)
     regions = random_regions(layout, 3, 16, generator)
-    loss = LocalContrastiveLoss(strategy)
-    torch.testing.assert_close(loss(regions, moved), loss(regions, layout))
-
-
-def test_lr_does_not_need_volumes_or_partitions(generator: torch.Generator) -> None:
-    layout = batch_layout(3, 4)
-    zeros = torch.zeros_like(layout.slices)
-    regions = random_regions(layout, 3, 8, generator)
-    loss = LocalContrastiveLoss("LR")
-    assert torch.equal(loss(regions, layout._replace(volumes=zeros, partitions=zeros)), loss(regions, layout))
+    moved = regions.unflatten(0, (2, len(volumes), 4))[:, volumes].flatten(0, 2)
+    loss = LocalContrastiveLoss(layout)
+    torch.testing.assert_close(loss(moved), loss(regions))
 
 
 @strategies
 def test_small_temperature(strategy: str, generator: torch.Generator) -> None:
-    layout = batch_layout(3, 1)
+    layout = layout_of(strategy, 3, 1)
     regions = random_regions(layout, 3, 8, generator)
-    value, gradient = loss_and_gradient(LocalContrastiveLoss(strategy, 3, 0.005), regions, layout)
-    expected, expected_gradient = loss_and_gradient(local_loss_by_loops, regions, layout, strategy, 3, 0.005)
+    value, gradient = loss_and_gradient(LocalContrastiveLoss(layout, 3, 0.005), regions)
+    expected, expected_gradient = loss_and_gradient(local_loss_by_loops, regions, layout, 3, 0.005)
     assert value == pytest.approx(expected, rel=1e-5)
     assert relative_error(gradient, expected_gradient) < 1e-3  # Similarities of ±200 in float32
 
@@ -156,11 +138,11 @@ def test_small_temperature(strategy: str, generator: torch.Generator) -> None:
 def test_half_precision_input(
     strategy: str, dtype: torch.dtype, temperature: float, generator: torch.Generator
 ) -> None:
-    layout = batch_layout(4, 4)
+    layout = layout_of(strategy, 4, 4)
     half = (50 * random_regions(layout, 3, 32, generator)).to(dtype)
-    loss = LocalContrastiveLoss(strategy, temperature=temperature)
-    value, gradient = loss_and_gradient(loss, half, layout)
-    expected, expected_gradient = loss_and_gradient(loss, half.float(), layout)
+    loss = LocalContrastiveLoss(layout, temperature=temperature)
+    value, gradient = loss_and_gradient(loss, half)
+    expected, expected_gradient = loss_and_gradient(loss, half.float())
     assert value == expected
     assert torch.equal(gradient, expected_gradient.to(dtype))
     assert gradient.isfinite().all() and gradient.any()
@@ -168,13 +150,13 @@ def test_half_precision_input(
 
 @strategies
 def test_autocast_changes_nothing(strategy: str, generator: torch.Generator) -> None:
-    layout = batch_layout(4, 4)
+    layout = layout_of(strategy, 4, 4)
     regions = random_regions(layout, 3, 32, generator)
-    loss = LocalContrastiveLoss(strategy)
-    expected, expected_gradient = loss_and_gradient(loss, regions, layout)
+    loss = LocalContrastiveLoss(layout)
+    expected, expected_gradient = loss_and_gradient(loss, regions)
     leaf = regions.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(leaf, layout)
+        value = loss(leaf)
     value.backward()
     assert value.item() == expected
     assert leaf.grad is not None
@@ -185,7 +167,7 @@ def test_autocast_changes_nothing(strategy: str, generator: torch.Generator) -> 
 def test_lr_is_ntxent_with_pairs(region_size: int, generator: torch.Generator) -> None:
     # All vectors of the batch in one list: vector (n, p) is entry n * P + p.
     num_positions = NUM_POSITIONS[region_size]
-    layout = batch_layout(3, 2)
+    layout = make_layout("LR", 12)
     regions = random_regions(layout, region_size, 8, generator)
     partners = torch.arange(12).roll(6)
     anchors, positives, negative_anchors, negatives = [], [], [], []
@@ -198,43 +180,38 @@ def test_lr_is_ntxent_with_pairs(region_size: int, generator: torch.Generator) -
                 negatives += [n * num_positions + p, int(partners[n]) * num_positions + p]
     pairs = tuple(torch.tensor(entries) for entries in (anchors, positives, negative_anchors, negatives))
     expected = NTXentLoss(temperature=0.1)(regions.flatten(0, 1), indices_tuple=pairs)
-    torch.testing.assert_close(LocalContrastiveLoss("LR", region_size)(regions, layout), expected)
+    torch.testing.assert_close(LocalContrastiveLoss(layout, region_size)(regions), expected)
 
 
-def test_another_layout_is_not_mistaken_for_the_last(generator: torch.Generator) -> None:
-    loss = LocalContrastiveLoss("LD")
-    first = batch_layout(3, 4)
-    second = reorder(first, torch.randperm(24, generator=generator))
-    regions = random_regions(first, 3, 8, generator)
-    values = [loss(regions, layout) for layout in (first, second, first)]
-    assert torch.equal(values[1], LocalContrastiveLoss("LD")(regions, second))
-    assert not torch.isclose(values[0], values[1])
-    assert torch.equal(values[0], values[2])
-
-
-def test_tables_are_kept_and_not_saved(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
-    loss = LocalContrastiveLoss("LD")
-    layout = batch_layout(3, 4)
+def test_tables_are_made_once_and_not_saved(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
+    layout = make_layout("LD", 24)
+    loss = LocalContrastiveLoss(layout)
     regions = random_regions(layout, 3, 8, generator)
-    expected = loss(regions, layout)
+    expected = loss(regions)
     assert not loss.state_dict()
-    monkeypatch.setattr(torch.Tensor, "unique", None)  # Without it no table can be made.
-    assert torch.equal(loss(regions, reorder(layout, torch.arange(24))), expected)
+    monkeypatch.setattr(torch, "arange", None)  # without it no table can be made
+    assert torch.equal(loss(regions), expected)
+
+
+def test_tables_follow_the_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know the device
+    loss = LocalContrastiveLoss(make_layout("LD", 24))
+    assert loss(torch.empty(24, 17, 8, device="meta")).device.type == "meta"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @strategies
 def test_cuda_step_does_not_synchronise(strategy: str, generator: torch.Generator) -> None:
-    layout = batch_layout(5, 4)
+    layout = make_layout(strategy)
     regions = random_regions(layout, 3, 128, generator)
-    loss = LocalContrastiveLoss(strategy)
-    expected = loss(regions, layout)
+    loss = LocalContrastiveLoss(layout)
+    expected = loss(regions)
     leaf = regions.cuda().requires_grad_()
-    loss(leaf, layout).backward()
+    loss(leaf).backward()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        value = loss(leaf, layout)
+        value = loss(leaf)
         value.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -242,40 +219,26 @@ def test_cuda_step_does_not_synchronise(strategy: str, generator: torch.Generato
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("strategy", "options", "message"),
     [
-        ({"strategy": "LX"}, r"strategy must be one of LR, LD, got 'LX'"),
-        ({"strategy": "LD", "region_size": 2}, r"region_size must be 1 or 3, got 2"),
-        ({"strategy": "LD", "temperature": 0}, r"temperature must be > 0, got 0"),
-        ({"strategy": "LD", "temperature": -0.1}, r"temperature must be > 0, got -0\.1"),
+        ("GD", {}, r"strategy must be one of LR, LD, got 'GD'; choose one"),
+        ("LD", {"region_size": 2}, r"region_size must be 1 or 3, got 2"),
+        ("LD", {"temperature": 0}, r"temperature must be > 0, got 0"),
+        ("LD", {"temperature": -0.1}, r"temperature must be > 0, got -0\.1"),
     ],
 )
-def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments(strategy: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LocalContrastiveLoss(**arguments)
-
-
-LAYOUT = batch_layout(3, 4)
+        LocalContrastiveLoss(make_layout(strategy), **options)
 
 
 @pytest.mark.parametrize(
-    ("strategy", "shape", "layout", "message"),
-    [
-        ("LR", (24, 17), LAYOUT, r"regions must have the shape \(images, 17, features\) .*, got \(24, 17\)"),
-        ("LR", (24, 13, 8), LAYOUT, r"regions must have the shape \(images, 17, features\) .*, got \(24, 13, 8\)"),
-        ("LR", (22, 17, 8), LAYOUT, r"layout\.slices must have one entry per image, shape \(22,\), got \(24,\)"),
-        ("LR", (36, 17, 8), batch_layout(3, 4, 3), r"layout\.views must hold exactly 2 views, .* got \[0, 1, 2\]"),
-        ("LD", (12, 17, 8), batch_layout(3, 4, 1), r"layout\.views must hold exactly 2 views, .* got \[0\]"),
-        ("LR", (24, 17, 8), LAYOUT._replace(slices=LAYOUT.views), r"layout\.slices must hold each slice exactly once"),
-        ("LD", (16, 17, 8), batch_layout(2, 4), r"layout\.volumes must hold at least 3 volumes, got 2"),
-        ("LD", (24, 17, 8), LAYOUT._replace(partitions=LAYOUT.views), r"layout\.volumes and layout\.partitions must"),
-    ],
+    ("region_size", "shape"),
+    [(3, (24, 17)), (3, (24, 13, 8)), (3, (22, 17, 8)), (3, (12, 17, 8)), (1, (24, 17, 8))],
+    ids=["dimensions", "positions", "images", "a share", "positions of single pixels"],
 )
-def test_wrong_batches(strategy: str, shape: tuple[int, ...], layout: BatchLayout, message: str) -> None:
+def test_wrong_batches(region_size: int, shape: tuple[int, ...]) -> None:
+    num_positions = NUM_POSITIONS[region_size]
+    message = rf"\(24, {num_positions}, features\) for .* region_size {region_size}, got \({str(shape)[1:-1]}\)"
     with pytest.raises(ValueError, match=message):
-        LocalContrastiveLoss(strategy)(torch.ones(shape), layout)
-
-
-def test_wrong_number_of_positions_of_single_pixels() -> None:
-    with pytest.raises(ValueError, match=r"\(images, 13, features\) for region_size 1, got \(24, 17, 8\)"):
-        LocalContrastiveLoss("LR", region_size=1)(torch.ones(24, 17, 8), LAYOUT)
+        LocalContrastiveLoss(make_layout("LR", 24), region_size)(torch.ones(shape))

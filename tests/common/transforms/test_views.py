@@ -4,24 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.losses import BatchLayout
 from common.transforms.intensity_views import RandomFineTuningIntensity, RandomIntensity
 from common.transforms.mixup import Mixup
 from common.transforms.spatial_views import RandomCropResize, RandomElastic, RandomSpatial
-from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews, num_views
+from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
 
 # strategy, original views, augmented views
 STRATEGIES = [("GR", 0, 2), ("GD-", 1, 2), ("GD", 1, 1), ("LR", 0, 2), ("LD", 0, 2)]
-
-
-@pytest.fixture
-def layout() -> BatchLayout:
-    return BatchLayout(
-        slices=torch.tensor([0, 1, 2, 3]),
-        volumes=torch.tensor([0, 0, 1, 1]),
-        partitions=torch.tensor([0, 1, 0, 1]),
-        views=torch.zeros(4, dtype=torch.int64),
-    )
 
 
 def _adding(numbers: list[float]):
@@ -34,41 +23,35 @@ def _adding(numbers: list[float]):
 
 
 @pytest.mark.parametrize(("strategy", "num_originals", "num_augmented"), STRATEGIES, ids=[row[0] for row in STRATEGIES])
-def test_views_by_strategy(strategy, num_originals, num_augmented, layout, generator) -> None:
+def test_views_by_strategy(strategy, num_originals, num_augmented, generator) -> None:
     images = torch.rand(4, 1, 6, 6, generator=generator)
     numbers = [10.0 * (number + 1) for number in range(num_augmented)]
-    views, view_layout = ContrastiveViews(strategy, _adding(numbers))(images, layout, generator)
-    count = num_originals + num_augmented
-    assert num_views(strategy) == count
+    views, targets = ContrastiveViews(strategy, _adding(numbers))(images, None, generator)
     expected = [images] * num_originals + [images + number for number in numbers]
     assert torch.equal(views, torch.cat(expected))
-    assert view_layout.slices.tolist() == [0, 1, 2, 3] * count
-    assert view_layout.volumes.tolist() == [0, 0, 1, 1] * count
-    assert view_layout.partitions.tolist() == [0, 1, 0, 1] * count
-    assert view_layout.views.tolist() == [view for view in range(count) for _ in range(4)]
-    assert all(field.dtype == torch.int64 for field in view_layout)
+    assert targets is None
 
 
-def test_the_original_is_not_clipped(layout, generator) -> None:
+def test_the_original_is_not_clipped(generator) -> None:
     images = 5 * torch.randn(4, 1, 6, 6, generator=generator)
-    views, _ = ContrastiveViews("GD", RandomIntensity())(images, layout, generator)
+    views, _ = ContrastiveViews("GD", RandomIntensity())(images, None, generator)
     assert torch.equal(views[:4], images)
     assert views[4:].max() <= 1.5
 
 
-def test_views_are_augmented_independently(layout) -> None:
+def test_views_are_augmented_independently() -> None:
     images = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     augmentation = Augmentations([RandomCropResize(crop_size=12, start=(0, 12)), RandomIntensity()])
     make_views = ContrastiveViews("GR", augmentation)
-    views, again, other = (make_views(images, layout, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    views, again, other = (make_views(images, None, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(views, again)
     assert not torch.equal(views, other)
     assert not torch.equal(views[:4], views[4:])
 
 
-def test_local_views_keep_every_position(layout, generator) -> None:
+def test_local_views_keep_every_position(generator) -> None:
     images = 0.4 + 0.1 * torch.rand(4, 1, 8, 8, generator=generator)
-    views, _ = ContrastiveViews("LR", RandomIntensity(clip=None))(images, layout, generator)
+    views, _ = ContrastiveViews("LR", RandomIntensity(clip=None))(images, None, generator)
     order = images.flatten(1).argsort(dim=1)
     for view in views.chunk(2):
         assert (view.flatten(1).gather(1, order).diff(dim=1) > -1e-6).all()
@@ -79,15 +62,9 @@ def test_augmentations_are_applied_in_order(generator) -> None:
     assert torch.equal(augmentations(torch.ones(2, 1, 2, 2), generator), torch.full((2, 1, 2, 2), 6.0))
 
 
-@pytest.mark.parametrize("make", [num_views, lambda strategy: ContrastiveViews(strategy, RandomIntensity())])
-def test_unknown_strategy(make) -> None:
-    with pytest.raises(ValueError, match="strategy must be one of GR, GD-, GD, LR, LD, got 'gd'"):
-        make("gd")
-
-
-def test_layout_of_another_batch(layout, generator) -> None:
-    with pytest.raises(ValueError, match="layout must describe the 3 images, got 4 rows; pass the layout of the drawn"):
-        ContrastiveViews("GR", RandomIntensity())(torch.zeros(3, 1, 4, 4), layout, generator)
+def test_unknown_strategy() -> None:
+    with pytest.raises(ValueError, match="strategy must be one of GR, GD-, GD, LR, LD, got 'gd'; choose one"):
+        ContrastiveViews("gd", RandomIntensity())
 
 
 # ----------------------------------------------------------------------------------------- fine-tuning views
@@ -180,12 +157,12 @@ def test_the_arguments_are_left_alone(batch, generator) -> None:
     assert torch.equal(images, batch[0]) and torch.equal(labels, batch[1])
 
 
-def test_no_value_is_read_back_from_the_device(layout, generator) -> None:
+def test_no_value_is_read_back_from_the_device(generator) -> None:
     # A meta tensor has no values: reading one, or mixing devices, is an error.
     images = torch.empty(4, 1, 24, 24, device="meta")
     labels = torch.empty(4, 24, 24, dtype=torch.uint8, device="meta")
     augmentation = Augmentations([RandomCropResize(crop_size=12, start=(0, 9)), RandomIntensity()])
-    assert ContrastiveViews("GD-", augmentation)(images, layout, generator)[0].shape == (12, 1, 24, 24)
+    assert ContrastiveViews("GD-", augmentation)(images, None, generator)[0].shape == (12, 1, 24, 24)
     views, soft = FineTuningViews(4, intensity=RandomFineTuningIntensity(), mixup=Mixup())(images, labels, generator)
     assert views.shape == images.shape and soft.shape == (4, 4, 24, 24)
 
