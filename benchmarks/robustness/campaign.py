@@ -94,8 +94,9 @@ def _tally(world: World, kind: str, numbers: Sequence[int], seed: int, folder: P
         place.mkdir(parents=True)
         try:
             verdict = KINDS[kind].run_case(world, number, random, place)
-        except disk.NotPossibleHereError as error:
-            tally.untried[number] = str(error)
+        except Exception as error:  # the campaign's own trouble must not cost the other cases
+            tally.untried[number] = f"{type(error).__name__}: {error}"
+            tqdm.write(f"not tried: {tally.untried[number]} [{repeat(kind, number, seed)}]")
             continue
         finally:
             shutil.rmtree(place, ignore_errors=True)

@@ -99,6 +99,5 @@ def troubled(
     elif not available(root):
         raise NotPossibleHereError("small and read-only disks must be mounted, which takes root's right on Linux")
     else:
-        size = trouble if isinstance(trouble, int) else 1000
-        with small_disk(place, f"{size}k", read_only=trouble == READ_ONLY) as end:
+        with small_disk(place, trouble if isinstance(trouble, int) else 1000, read_only=trouble == READ_ONLY) as end:
             yield None, end

@@ -82,12 +82,12 @@ def obey_permissions() -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str, read_only: bool = False) -> Iterator[Callable[[], None]]:
+def small_disk(folder: Path, free_kib: int, read_only: bool = False) -> Iterator[Callable[[], None]]:
     """Mount a file system in memory over a folder, which keeps what is in it.
 
     Args:
         folder: the folder; made if needed.
-        size: as `mount` takes it, such as "64k".
+        free_kib: KiB that fit in besides what is there; with 0 no file can be made.
         read_only: nothing can be written.
 
     Yields:
@@ -96,14 +96,20 @@ def small_disk(folder: Path, size: str, read_only: bool = False) -> Iterator[Cal
     folder.mkdir(parents=True, exist_ok=True)
     held = folder.with_name(folder.name + ".held")
     shutil.copytree(folder, held)
-    content = sum(path.stat().st_size // 4096 * 4 + 8 for path in held.rglob("*"))  # KiB that are taken already
-    number = int(size.rstrip("k")) + content
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={number}k", "tmpfs", str(folder)], check=True)
+    files = list(held.rglob("*"))
+    taken = sum(path.stat().st_size // 4096 * 4 + 4 for path in files)  # KiB, in whole pages
+    limits = f"size={max(4, free_kib + taken)}k" + ("" if free_kib else f",nr_inodes={len(files) + 1}")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", limits, "tmpfs", str(folder)], check=True)
     try:
         shutil.copytree(held, folder, dirs_exist_ok=True)
         if read_only:
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        yield lambda: subprocess.run(["mount", "-o", "remount,rw,size=300m", str(folder)], check=True) and None
+        yield (
+            lambda: (
+                subprocess.run(["mount", "-o", "remount,rw,size=300m,nr_inodes=10000", str(folder)], check=True)
+                and None
+            )
+        )
     finally:
         shutil.rmtree(held)
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -112,7 +118,7 @@ def small_disk(folder: Path, size: str, read_only: bool = False) -> Iterator[Cal
 def available(folder: Path) -> bool:
     """Whether file systems can be mounted below a folder."""
     try:
-        with small_disk(folder / "probe", "64k"):
+        with small_disk(folder / "probe", 64):
             return True
     except (OSError, subprocess.CalledProcessError):
         return False

@@ -49,7 +49,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
         cannot = judge_error(ending, [folder.name], tried)
         return Verdict(LOST, tried, f"cannot go on: {cannot.detail}")
     if answer(stage, folder) != reference.answer:
-        return Verdict(LOST, tried, f"not bit-identical after it was started again")
+        return Verdict(LOST, tried, "not bit-identical after it was started again")
     if any((folder / "models" / name).read_bytes() != content for name, content in before.items()):
         return Verdict(LOST, tried, "the weights that it started from are changed")
     if left := unfinished(folder):

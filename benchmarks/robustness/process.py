@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import linecache
 import os
 import re
 import runpy
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import common
@@ -136,7 +138,7 @@ def last_message(stdout: str, stderr: str) -> str:
 def _records(text: str) -> Iterator[tuple[str, str]]:
     """Yield level and text of each record of the log, whose text can have several lines."""
     found = list(_RECORD.finditer(text))
-    for record, following in zip(found, [*found[1:], None], strict=True):
+    for record, following in zip_longest(found, found[1:]):
         yield record[1], text[record.end() : None if following is None else following.start()].strip()
 
 
@@ -194,10 +196,13 @@ def _child(
 
 
 def _by_product(error: BaseException) -> bool:
-    """Whether the first error of a chain was raised by a line of the product, not only let through by one."""
+    """Whether the first error of a chain comes from a `raise` of the product, not from what one of its lines calls."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PRODUCT)
+    if trace is None:
+        return False
+    file = trace.tb_frame.f_code.co_filename
+    return file.startswith(_PRODUCT) and linecache.getline(file, trace.tb_lineno).lstrip().startswith("raise")
