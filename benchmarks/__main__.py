@@ -38,13 +38,15 @@ def run(
         only: kinds of trouble for `robustness`, separated by commas; empty for all.
         case: number of a case of `robustness`, to repeat it alone.
         seed: of `robustness`.
-        output: file for the result, in place of the one in `benchmarks/results`.
+        output: file for the result of a single benchmark, in place of the one in `benchmarks/results`.
 
     Raises:
-        ValueError: if there is no benchmark of a name.
+        ValueError: if there is no benchmark of a name, or `output` is for several.
     """
     for name in names:
         _check_name(name)
+    if output and len(names) != 1:
+        raise ValueError(f"output must come with the name of one benchmark, got {output!r} and {names}; name it.")
     given = _given(dataset_dir, checkpoint, scale, only, case, seed, output)
     options = [f"--{option}={value}" for option, value in given.items()]
     failed = []

@@ -30,7 +30,7 @@ _REMEDIES = (
     "use wait write"
 ).split()
 # An order at the start of a sentence or clause, such as "Copy it again." or "or pass --resume False".
-_ORDER = re.compile(rf"(?:^|[.;:,!?)]\s+|\bor\s+|\band\s+|\bto\s+|\n)(?:please\s+)?(?:{'|'.join(_REMEDIES)})\b", re.I)
+_ORDER = re.compile(rf"(?:^|[.;:,!?)]\s+|\bor\s+|\band\s+|\n)(?:please\s+)?(?:{'|'.join(_REMEDIES)})\b", re.I)
 _MEANT = re.compile(r"did you mean|do you mean|one of the following|must be one of|should be one of", re.I)
 _RULE = re.compile(r"\bmust\b.*\bgot\b", re.I | re.S)
 

@@ -87,6 +87,11 @@ def _interrupt(world: World, stage: str, folder: Path) -> Path:
         stopped = world.run(stage, kept, prepare=partial(die_at_write, 1, AFTER, "resume.pt"))
         if not (kept / stage / "resume.pt").is_file():
             raise RuntimeError(f"{stage} must leave resume.pt when it is stopped:\n{stopped.output}")
+        undamaged = world.root / "resumed" / stage
+        shutil.copytree(kept, undamaged)
+        resumed = world.run(stage, undamaged)
+        if not resumed.succeeded or answer(stage, undamaged) != world.reference(stage).answer:
+            raise RuntimeError(f"{stage} must go on from an undamaged state as if undisturbed:\n{resumed.output}")
     shutil.copytree(kept / stage, folder / stage)
     shutil.copytree(kept / "models", folder / "models", dirs_exist_ok=True)
     return folder / stage / "resume.pt"
