@@ -64,6 +64,7 @@ def test_a_warning_that_is_always_there_says_nothing():
         ("VolumeError: /a/model.pt has no voxels.", False, False),
         ("VolumeError: /a/model.pt: there is no such file; run the stage that writes it.", False, True),
         ("VolumeError: there is no such file; run the stage that writes it.", False, False),
+        ("OSError: [Errno 28] /a/model.pt must have room: 3 MiB needed. Make room, or choose another.", False, True),
         ("OSError: unable to write /a/model.pt.", False, False),
         ("ValueError: model.pt must be at least 1, got 0.", False, False),
         ("ValueError: model.pt must be at least 1, got 0.", True, True),
