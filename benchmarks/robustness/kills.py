@@ -25,8 +25,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
     again = bool(index // len(STAGES) % 5 == 4)  # sometimes over what an earlier run has finished
     if again:
         shutil.copytree(reference.folder / stage, folder / stage)
-        if stage in OUTPUTS:
-            shutil.copy(reference.folder / "models" / OUTPUTS[stage], folder / "models")
+        shutil.copytree(reference.folder / "models", folder / "models", dirs_exist_ok=True)
     if index // len(STAGES) % 2:
         after = float(random.uniform(0, _duration(world, stage)))
         killed = world.run(stage, folder, kill_after=after)

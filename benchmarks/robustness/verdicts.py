@@ -20,7 +20,8 @@ GOOD = (RIGHT, WARNED, CLEAR)
 PRODUCT_CLASSES = ("CheckpointError", "VolumeError", "DatasetError", "SplitError")
 # Lines of a library's inside that help nobody who has a damaged file.
 _LIBRARY = re.compile(
-    r"^(?:\w+\.)*\w*Error: (?:PytorchStream|Error\(s\) in loading|\[Errno \d+\] [A-Z][A-Za-z -]+(?:: b?'|$)|zlib|Error -\d)"
+    r"^(?:\w+\.)*\w*Error: (?:PytorchStream|Error\(s\) in loading|zlib|Error -\d)"
+    r"|^\w*Error: \[Errno \d+\] [A-Z][A-Za-z -]+(?:: b?'|$)"
     r"|inline_container|enforce fail|\.cpp\b|\.cc:\d|\.h:\d|Traceback \(most recent call last\)|Exception raised from"
 )
 _REMEDIES = (
