@@ -6,14 +6,26 @@ import importlib
 import inspect
 import subprocess
 import sys
+from typing import Any
 
 import fire
 
 from . import harness
 from .report import report, tables
 
+_PARTS = ("scale", "only", "case")  # options that leave a part of a benchmark out
 
-def run(*names: str, dataset_dir: str = "", checkpoint: str = "") -> None:
+
+def run(
+    *names: str,
+    dataset_dir: str = "",
+    checkpoint: str = "",
+    scale: float = 1.0,
+    only: str = "",
+    case: int | None = None,
+    seed: int = 0,
+    output: str = "",
+) -> None:
     """Run benchmarks one after another, each in a process of its own, so that its memory is its own.
 
     A benchmark that fails does not stop the others; it is named at the end and the exit status is 1.
@@ -22,13 +34,21 @@ def run(*names: str, dataset_dir: str = "", checkpoint: str = "") -> None:
         *names: of the benchmarks; none for all.
         dataset_dir: folder of ACDC, for the benchmarks that can use its slices; without it they use phantoms.
         checkpoint: weights of the bundle's network (`model.pt`) for `inference`; without it they are random.
+        scale: share of the cases of `robustness`, 1 for all. A part of them is shown, but written to `output` only.
+        only: kinds of trouble for `robustness`, separated by commas; empty for all.
+        case: number of a case of `robustness`, to repeat it alone.
+        seed: of `robustness`.
+        output: file for the result of a single benchmark, in place of the one in `benchmarks/results`.
 
     Raises:
-        ValueError: if there is no benchmark of a name.
+        ValueError: if there is no benchmark of a name, or `output` is for several.
     """
     for name in names:
         _check_name(name)
-    options = [f"--{option}={value}" for option, value in _given(dataset_dir, checkpoint).items()]
+    if output and len(names) != 1:
+        raise ValueError(f"output must come with the name of one benchmark, got {output!r} and {names}; name it.")
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed, output)
+    options = [f"--{option}={value}" for option, value in given.items()]
     failed = []
     for name in names or harness.NAMES:
         print(f"{name}", flush=True)
@@ -39,13 +59,27 @@ def run(*names: str, dataset_dir: str = "", checkpoint: str = "") -> None:
         raise SystemExit(f"failed, see above: {', '.join(failed)}")
 
 
-def measure(name: str, dataset_dir: str = "", checkpoint: str = "") -> None:
+def measure(
+    name: str,
+    dataset_dir: str = "",
+    checkpoint: str = "",
+    scale: float = 1.0,
+    only: str = "",
+    case: int | None = None,
+    seed: int = 0,
+    output: str = "",
+) -> None:
     """Run a benchmark in this process, write `benchmarks/results/<name>.json` and print its tables.
 
     Args:
         name: of the benchmark.
         dataset_dir: folder of ACDC; not used by benchmarks that need no slices.
         checkpoint: weights of the bundle's network; used by `inference` alone.
+        scale: see `run`; used by `robustness` alone, like the next three.
+        only: see `run`.
+        case: see `run`.
+        seed: see `run`.
+        output: file for the result; without one, a part of a benchmark is not written.
 
     Raises:
         ValueError: if there is no benchmark of that name.
@@ -54,16 +88,31 @@ def measure(name: str, dataset_dir: str = "", checkpoint: str = "") -> None:
     # Not imported above: what one benchmark needs is not loaded, or missed, by the others.
     benchmark = importlib.import_module(f".{name}", __package__)
     accepted = inspect.signature(benchmark.measure).parameters
-    options = {key: value for key, value in _given(dataset_dir, checkpoint).items() if key in accepted}
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed)
+    options = {key: value for key, value in given.items() if key in accepted}
     outcome = benchmark.measure(**options)
-    outcome["command"] += "".join(f" --{option} {option.split('_')[-1].upper()}" for option in options)
-    path = harness.write(outcome)
-    print(f"{tables(outcome)}\nWrote {path}.")
+    shown = {"dataset_dir": "DIR", "checkpoint": "CHECKPOINT"}  # whose folders they are says nothing
+    outcome["command"] += "".join(f" --{option} {shown.get(option, value)}" for option, value in options.items())
+    print(tables(outcome))
+    if output or not set(options) & set(_PARTS):
+        print(f"Wrote {harness.write(outcome, output)}.")
 
 
-def _given(dataset_dir: str, checkpoint: str) -> dict[str, str]:
-    options = {"dataset_dir": dataset_dir, "checkpoint": checkpoint}
-    return {key: value for key, value in options.items() if value}
+def _given(
+    dataset_dir: str,
+    checkpoint: str,
+    scale: float,
+    only: str | tuple[str, ...],
+    case: int | None,
+    seed: int,
+    output: str = "",
+) -> dict[str, Any]:
+    """Return the options that are not what they are by default."""
+    if not isinstance(only, str):  # Fire makes a tuple of a list with commas
+        only = ",".join(only)
+    options = {"dataset_dir": dataset_dir, "checkpoint": checkpoint, "only": only, "seed": seed, "output": output}
+    given = {key: value for key, value in options.items() if value}
+    return given | ({"scale": scale} if scale != 1 else {}) | ({"case": case} if case is not None else {})
 
 
 def _check_name(name: str) -> None:

@@ -30,7 +30,7 @@ import torch
 from common.records import write_record
 
 # In the order in which they are run and reported.
-NAMES = ("global_loss", "local_loss", "step", "pipeline", "precision", "prepare", "inference", "scale")
+NAMES = ("global_loss", "local_loss", "step", "pipeline", "precision", "prepare", "inference", "scale", "robustness")
 RESULTS = Path(__file__).resolve().parent / "results"
 RUN_SECONDS = 0.05  # length of a run of calls that are too short to be timed one by one
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -209,10 +209,16 @@ def result(
     }
 
 
-def write(outcome: dict[str, Any]) -> Path:
-    """Write a result file, whole or not at all; a GPU's stands beside the CPU's."""
+def source(benchmark: str) -> Path:
+    """Return the file that is run for a benchmark: a module, or the first of a package."""
+    module = Path(__file__).with_name(f"{benchmark}.py")
+    return module if module.exists() else Path(__file__).with_name(benchmark) / "__init__.py"
+
+
+def write(outcome: dict[str, Any], output: str = "") -> Path:
+    """Write a result file, whole or not at all; a GPU's stands beside the CPU's, `output` in the place of both."""
     suffix = "" if outcome["device"].startswith("CPU") else "_gpu"
-    path = RESULTS / f"{outcome['benchmark']}{suffix}.json"
+    path = Path(output) if output else RESULTS / f"{outcome['benchmark']}{suffix}.json"
     write_record(path, outcome)
     return path
 

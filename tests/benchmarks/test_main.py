@@ -79,7 +79,17 @@ def test_all_run_in_order_without_a_name(monkeypatch, capsys):
 
     monkeypatch.setattr(subprocess, "run", remember)
     run()
-    names = ["global_loss", "local_loss", "step", "pipeline", "precision", "prepare", "inference", "scale"]
+    names = [
+        "global_loss",
+        "local_loss",
+        "step",
+        "pipeline",
+        "precision",
+        "prepare",
+        "inference",
+        "scale",
+        "robustness",
+    ]
     assert commands == [["benchmarks", "measure", name] for name in names]
     assert capsys.readouterr().out.split() == names
 
@@ -88,11 +98,11 @@ def test_all_run_in_order_without_a_name(monkeypatch, capsys):
 def test_unknown_name(monkeypatch, call):
     monkeypatch.setattr(subprocess, "run", None)
     with pytest.raises(
-        ValueError, match=r"name must be one of global_loss, local_loss, .*, scale, got 'steps'; choose"
+        ValueError, match=r"name must be one of global_loss, local_loss, .*, robustness, got 'steps'; choose"
     ):
         call("steps")
 
 
 @pytest.mark.parametrize("name", harness.NAMES)
 def test_every_benchmark_is_there(name):
-    assert (REPOSITORY / "benchmarks" / f"{name}.py").exists()
+    assert harness.source(name).exists()
