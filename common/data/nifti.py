@@ -189,10 +189,10 @@ def read_nifti(path: PathLike, check: Callable[[Header, str], None] | None = Non
     name = str(path)
     header_path, voxel_path = nifti_files(path)
     header = read_header(path)
-    if check is not None:
-        check(header, name)
     with _open(voxel_path, name) as (file, available):
         total = bytes_of_voxels(header, name, available)
+        if check is not None:
+            check(header, name)
         content = file.read(total + 1)  # the attempt at one more reaches the end, and with it the checksum
     if len(content) < total:
         raise _damaged(name, f"it ends after {len(content)} of {total} bytes")
