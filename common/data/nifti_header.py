@@ -255,8 +255,8 @@ def bytes_of_voxels(header: Header, name: str, available: int) -> int:
     total = int(offset) + math.prod(int(length) for length in shape) * header.get_data_dtype().itemsize
     if total > available:
         raise VolumeError(
-            f"{name} cannot be read as NIfTI: it is damaged, cut short or of another format, since its "
-            f"header states {listed(shape)} voxels ({total} bytes), but it holds at most {available} bytes. {_SAVE_AGAIN}"
+            f"{name} cannot be read as NIfTI: it is damaged, cut short or of another format, since its header "
+            f"states {listed(shape)} voxels ({total} bytes), but it holds at most {available} bytes. {_SAVE_AGAIN}"
         )
     if total > _MOST_BYTES:
         raise VolumeError(

@@ -31,6 +31,8 @@ from monai.transforms import (
 )
 from monai.utils import TraceKeys, ensure_tuple_rep
 
+from .outliers import replace_outliers
+
 logger = logging.getLogger(__name__)
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -112,7 +114,8 @@ class CheckVolumed(MapTransform):
     """Refuse images that the preprocessing cannot treat, saying what is wrong and what to do about it.
 
     An image must be one 3-D volume of finite intensities that differ (its 1st and 99th percentile define the
-    normalisation), with a spacing that is known.
+    normalisation), with a spacing that is known. A few voxels far outside these percentiles are brought to them, see
+    `replace_outliers`.
 
     Args:
         keys: keys of the images, (1, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
@@ -122,12 +125,13 @@ class CheckVolumed(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data unchanged."""
+        """Return the data, unchanged but for outliers."""
         d = dict(data)
         for key in self.key_iterator(d):
             _check_shape(d[key])
             _check_spacing(d[key])
-            _check_intensities(d[key])
+            low, high = _checked_percentiles(d[key])
+            d[key] = replace_outliers(d[key], low, high, volume_name(d[key]))
         return d
 
 
@@ -161,7 +165,8 @@ def _check_spacing(image: MetaTensor) -> None:
         )
 
 
-def _check_intensities(image: MetaTensor) -> None:
+def _checked_percentiles(image: MetaTensor) -> tuple[float, float]:
+    """Return the 1st and the 99th percentile of the intensities."""
     name = volume_name(image)
     voxels = image.as_tensor().cpu().numpy()
     num_bad = int(np.count_nonzero(~np.isfinite(voxels)))
@@ -172,12 +177,13 @@ def _check_intensities(image: MetaTensor) -> None:
         )
     if not voxels.any():
         raise VolumeError(f"{name} contains only zeros. Replace the file by one with an image in it.")
-    low, high = np.percentile(voxels, [1, 99])
+    low, high = (float(value) for value in np.percentile(voxels, [1, 99]))
     if not low < high:
         raise VolumeError(
             f"{name} has a constant intensity: the 1st and the 99th percentile are both {high:g}, so intensities "
             "cannot be normalised. Check that this is an image and not a mask, and crop it to what it shows."
         )
+    return low, high
 
 
 class AssumeOrientationd(MapTransform):

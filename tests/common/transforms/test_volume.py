@@ -20,6 +20,7 @@ from monai.transforms import (
 from scipy.ndimage import convolve1d
 from scipy.special import erf
 
+from common.data.cache import CachedTransformd
 from common.data.nifti import NiftiReader
 from common.transforms import (
     AssumeOrientationd,
@@ -279,6 +280,35 @@ def test_orientation_is_undone_exactly(spacing):
             assert torch.equal(restored.as_tensor(), volume.as_tensor())
             assert torch.equal(restored.affine, affine)
             assert restored.applied_operations == []
+
+
+@pytest.mark.parametrize("slice_axis", ["thickest", "fixed"])
+@pytest.mark.parametrize("thickness", [0.5, 1.2, 10.0], ids=["thin", "cubic", "thick"])
+def test_one_slice_lies_along_its_axis_of_length_one(slice_axis, thickness):
+    orient = OrientSlices("LPS", slice_axis)
+    for permutation, signs in ALIGNED:
+        for axis in range(3):
+            spacing, size = [1.2, 1.2, 1.2], [4, 5, 6]
+            spacing[axis], size[axis] = thickness, 1
+            affine = torch.as_tensor(make_affine(spacing, permutation, signs, (10.0, -15.0, 20.0)))
+            volume = MetaTensor(torch.rand(1, *size), affine=affine)
+            oriented = orient(volume)
+            assert oriented.shape[-1] == 1
+            assert np.allclose(np.linalg.norm(oriented.affine[:3, 2]), thickness)
+            restored = orient.inverse(oriented)
+            assert torch.equal(restored.as_tensor(), volume.as_tensor()) and torch.equal(restored.affine, affine)
+
+
+def test_one_slice_is_preprocessed_and_returned(tmp_path):
+    """Also from the cache's plain form of the trace."""
+    path = save(tmp_path / "a.nii.gz", noise((30, 1, 40)), make_affine((1.2, 1.2, 1.2)))
+    cached = CachedTransformd("image", make_preprocessing(1.0, 48), tmp_path / "cache")
+    for _ in range(2):
+        image = cached({"image": path})["image"]
+        assert image.shape == (1, 48, 48, 1)
+        inverter = Invertd("pred", cached, orig_keys="image", nearest_interp=False)
+        restored = inverter({"image": image, "pred": MetaTensor(image.as_tensor())})["pred"]
+        assert restored.shape == (1, 30, 1, 40)
 
 
 @pytest.mark.parametrize("axcodes", ["LPX", "LP", "LRS", "LPSA"])
