@@ -175,6 +175,9 @@ def check_plausible(
             "field_of_view_mm."
         )
     doubts = []
+    slope = float(header["scl_slope"])
+    if math.isfinite(slope) and slope != 0 and not 1e-12 < slope < 1e12:
+        doubts.append(f"{name} scales its voxels by {slope:g} (scl_slope of the header). Check the header.")
     if np.sort(extent)[1] < field_of_view_mm[0]:
         doubts.append(
             f"{name} has a field of view of {listed(extent.round(1))} mm {stated}, less than {field_of_view_mm[0]:g} "
@@ -205,8 +208,10 @@ def _contradictions(header: Header, name: str) -> list[str]:
         try:
             qform = header.get_qform()
         except (ValueError, nib.spatialimages.HeaderDataError):
-            return [*found, f"{name} has an unusable qform; the sform is taken."]
+            qform = np.full((4, 4), np.nan)
         turned = np.linalg.norm(qform[:3, :3], axis=0)
+        if not (np.all(np.isfinite(qform)) and np.all(turned)):
+            return [*found, f"{name} has an unusable qform; the sform is taken."]
         if not np.allclose(directions, qform[:3, :3] / turned, atol=0.2):
             codes = ("".join(nib.aff2axcodes(affine)) for affine in (sform, qform))
             found.append(

@@ -189,6 +189,19 @@ def test_sform_and_qform_that_disagree_are_both_named(tmp_path, caplog):
     assert f"{tmp_path / 'a.nii'} has axes that point to RAS by its sform, but to LPS by its qform" in caplog.text
 
 
+@pytest.mark.parametrize("value", [3, np.nan, np.inf], ids=str)
+def test_an_unusable_qform_beside_a_valid_sform_is_said(tmp_path, caplog, value):
+    path = patch(save(tmp_path / "a.nii.gz"), quatern_b=value)
+    assert np.allclose(load(path).affine.numpy(), AFFINE)
+    assert f"{path} has an unusable qform; the sform is taken." in caplog.text
+
+
+@pytest.mark.parametrize("slope", [-1, 1e-30])
+def test_unusual_scaling_is_said(tmp_path, caplog, slope):
+    load(patch(save(tmp_path / "a.nii.gz"), scl_slope=slope, scl_inter=0))
+    assert f"scales its voxels by {slope:g} (scl_slope of the header)" in caplog.text
+
+
 def test_a_sheared_sform_is_said(tmp_path, caplog):
     sheared = np.diag([2.0, 2.0, 8.0, 1.0])
     sheared[0, 1] = 1.0
