@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from monai.data import MetaTensor
 
+from .data.nifti import read_nifti
 from .files import atomic_file
 from .transforms.volume import OrientSlices, voxel_spacing
 
@@ -46,7 +46,7 @@ def draw_comparison(
         num_slices: slices drawn, spread evenly over the volume and counted from 0 in the direction of the third of the
             axes L, P, S.
     """
-    file = nibabel.load(image_path)
+    file = read_nifti(image_path)
     orient = OrientSlices("LPS")
     affine = file.affine
     if not (file.header["qform_code"] or file.header["sform_code"]):  # as `AssumeOrientationd` takes such files

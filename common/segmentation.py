@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from .data.cache import describe_failure
+from .data.nifti import read_header
 from .files import atomic_file
 from .pictures import draw_comparison
 
@@ -39,17 +40,18 @@ def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None
     Raises:
         ValueError: if the shapes differ.
     """
-    image = nibabel.load(image_path)
-    if labels.shape != image.shape[:3]:
+    header = read_header(image_path)
+    shape = header.get_data_shape()[:3]
+    if labels.shape != shape:
         raise ValueError(
-            f"labels must have the shape {image.shape[:3]} of {image_path}, got {labels.shape}; "
+            f"labels must have the shape {shape} of {image_path}, got {labels.shape}; "
             "bring them back to the grid of the file."
         )
-    header = image.header.copy()
     header.set_data_dtype(np.uint8)
+    image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     header["cal_min"] = header["cal_max"] = 0
     with atomic_file(target) as temporary:
-        nibabel.save(type(image)(labels.astype(np.uint8), image.affine, header), temporary)
+        nibabel.save(image_class(labels.astype(np.uint8), header.get_best_affine(), header), temporary)
 
 
 def segment_volumes(

@@ -17,7 +17,6 @@ import logging
 import os
 import types
 import zipfile
-import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,6 @@ from monai.data.image_reader import ImageReader
 from monai.transforms import Compose, InvertibleTransform, MapTransform, RandomizableTrait, Transform
 from monai.transforms.utils import allow_missing_keys_mode
 from monai.utils import TraceKeys
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -39,15 +36,15 @@ from ..files import atomic_file
 from ..transforms.volume import VolumeError
 from .datalists import DatasetError
 from .disk_space import check_room, room_on_disk
+from .nifti import nifti_files
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 2  # to be raised when a transform of this package gives another result for the same parameters
+CACHE_VERSION = 3  # to be raised when a transform of this package gives another result for the same parameters
 
 _ROOM = ("preprocessed volumes", "choose another cache_dir")
-_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim")
+_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim", "voxels_sha256")
 _EPHEMERAL = {"R", "_tracing", "filenames", "has_series"}  # random state, tracing, what a reader read last
-_DAMAGED = (ImageFileError, HeaderDataError, EOFError, zlib.error)
 
 
 def fingerprint(transform: Any) -> str:
@@ -139,7 +136,8 @@ class CachedTransformd(MapTransform, InvertibleTransform):
         """Return the data with the (C, X, Y, Z) float32 volume in place of its path.
 
         Whether it was computed or read makes no difference to the result: of the metadata, affine, original affine,
-        spatial shape, pixdim and file name are left, and the trace of transforms fits any instance of them.
+        spatial shape, pixdim, hash of the voxels and file name are left, and the trace of transforms fits any instance
+        of them.
         """
         d = dict(data)
         for key in self.key_iterator(d):
@@ -161,8 +159,9 @@ class CachedTransformd(MapTransform, InvertibleTransform):
         """Return where the volume of a file is kept, whether it is there or not; None without a cache folder."""
         if self.cache_dir is None:
             return None
-        digest = hashlib.sha256(Path(path).expanduser().read_bytes())
-        digest.update(self._fingerprint.encode())
+        digest = hashlib.sha256(self._fingerprint.encode())
+        for file in dict.fromkeys(nifti_files(Path(path).expanduser())):
+            digest.update(file.read_bytes())
         return self.cache_dir / f"{digest.hexdigest()}.pt"
 
     def inverse(self, data: Mapping[Hashable, Any]) -> Any:
@@ -203,8 +202,9 @@ def _plain(value: Any) -> Any:
 
 
 def _unpack(entry: dict[str, Any], path: Path) -> MetaTensor:
-    # LoadImaged gives these as arrays, all but the affine.
-    meta = {key: value if key == "affine" else np.asarray(value) for key, value in entry["meta"].items()}
+    # LoadImaged gives these as arrays, all but the affine and texts.
+    as_it_is = {key: value for key, value in entry["meta"].items() if key == "affine" or isinstance(value, str)}
+    meta = {key: as_it_is.get(key, np.asarray(value)) for key, value in entry["meta"].items()}
     return MetaTensor(
         entry["volume"],
         meta={**meta, "filename_or_obj": str(path)},
@@ -256,7 +256,7 @@ def fill_cache(
     for file in files:
         try:
             entry_path = cached.entry_path(file)
-        except OSError as error:
+        except (OSError, VolumeError) as error:
             failures.append(describe_failure(error, file))
         else:
             if entry_path is not None and not entry_path.exists():
@@ -363,17 +363,6 @@ def describe_failure(error: BaseException, path: str | os.PathLike[str]) -> str:
         error = error.__cause__
     if isinstance(error, VolumeError):
         return str(error)
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if "cannot find a suitable reader" in reason:  # MONAI adds every reader's traceback
-        error = ImageFileError("no reader accepts it")
-        reason = f"{type(error).__name__}: {error}"
     if not os.path.exists(path):
         return f"{path} does not exist. Check the path."
-    if not os.fspath(path).endswith((".nii", ".nii.gz")):
-        return f"{path} is not a NIfTI file (.nii, .nii.gz) and could not be used. Convert it to NIfTI. ({reason})"
-    # nibabel raises an OSError without a number for missing bytes; one with a number comes from the system.
-    if isinstance(error, _DAMAGED) or (isinstance(error, OSError) and error.errno is None):
-        return (
-            f"{path} cannot be read as NIfTI: it is damaged, cut short or of another format. Copy it again. ({reason})"
-        )
-    return f"{path} could not be preprocessed. ({reason})"
+    return f"{path} could not be preprocessed. ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -8,14 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 import ignite.distributed as idist
-import nibabel
-import numpy as np
 from monai.data import Dataset
 from monai.transforms import Compose
 from tqdm import tqdm
 
 from ..transforms.volume import VolumeError
 from .cache import CachedTransformd, describe_failure, fill_cache
+from .nifti import read_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _suspect(item: dict[str, Any]) -> str:
     """Return the first file of an item that cannot be read, or its image if all of them can."""
     for path in (item[key] for key in ("image", "label") if key in item):
         try:
-            np.asanyarray(nibabel.load(path).dataobj)
+            read_nifti(path)
         except Exception:  # a damaged file can fail in any way
             return path
     return item["image"]

@@ -5,12 +5,12 @@ The volume transforms are re-exported here; the views are imported from their mo
 
 from __future__ import annotations
 
+from .labels import MatchLabeld as MatchLabeld
 from .n4 import N4BiasFieldCorrection as N4BiasFieldCorrection
 from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond
 from .pseudo_labels import PredictLabeld as PredictLabeld
 from .volume import AssumeOrientationd as AssumeOrientationd
 from .volume import CheckVolumed as CheckVolumed
-from .volume import MatchLabeld as MatchLabeld
 from .volume import OrientSlices as OrientSlices
 from .volume import OrientSlicesd as OrientSlicesd
 from .volume import RepeatTrimd as RepeatTrimd

@@ -11,7 +11,6 @@ which the voxel index grows (L left, R right, P posterior, A anterior, S superio
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ from monai.transforms import (
     BorderPad,
     GaussianSmooth,
     InvertibleTransform,
-    MapLabelValue,
     MapTransform,
     Orientation,
     Resize,
@@ -32,6 +30,8 @@ from monai.transforms import (
     generate_spatial_bounding_box,
 )
 from monai.utils import TraceKeys, ensure_tuple_rep
+
+from .outliers import replace_outliers
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ class SelectChanneld(MapTransform):
             if self.channel >= image.shape[0]:
                 raise VolumeError(
                     f"{volume_name(image)} must have the channel {self.channel}, counted from 0, but its channels are "
-                    f"{', '.join(map(str, range(image.shape[0])))} ({_size(image.shape[1:])} voxels each). Set channel "
-                    "to the one that is wanted, or replace the file by one that has it."
+                    f"{', '.join(map(str, range(image.shape[0])))} ({listed(image.shape[1:])} voxels each). Set "
+                    "channel to the one that is wanted, or replace the file by one that has it."
                 )
             if image.shape[0] > 1:
                 # A copy, so that the other channels do not stay in memory.
@@ -114,7 +114,8 @@ class CheckVolumed(MapTransform):
     """Refuse images that the preprocessing cannot treat, saying what is wrong and what to do about it.
 
     An image must be one 3-D volume of finite intensities that differ (its 1st and 99th percentile define the
-    normalisation), with a spacing that is known.
+    normalisation), with a spacing that is known. A few voxels far outside these percentiles are brought to them, see
+    `replace_outliers`.
 
     Args:
         keys: keys of the images, (1, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
@@ -124,12 +125,13 @@ class CheckVolumed(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data unchanged."""
+        """Return the data, unchanged but for outliers."""
         d = dict(data)
         for key in self.key_iterator(d):
             _check_shape(d[key])
             _check_spacing(d[key])
-            _check_intensities(d[key])
+            low, high = _checked_percentiles(d[key])
+            d[key] = replace_outliers(d[key], low, high, volume_name(d[key]))
         return d
 
 
@@ -137,48 +139,34 @@ def _check_shape(image: MetaTensor) -> None:
     name = volume_name(image)
     if image.numel() == 0:
         raise VolumeError(
-            f"{name} has no voxels: its size is {_size(image.meta.get('spatial_shape', image.shape[1:]))}. "
+            f"{name} has no voxels: its size is {listed(image.meta.get('spatial_shape', image.shape[1:]))}. "
             "Replace the file by a complete one."
         )
     channels, axes = image.shape[0], image.ndim - 1
     if axes == 2 and channels == 1:
         raise VolumeError(
-            f"{name} is a 2-D image of {_size(image.shape[1:])} pixels, but a 3-D volume is needed. "
+            f"{name} is a 2-D image of {listed(image.shape[1:])} pixels, but a 3-D volume is needed. "
             "Store the slices of a patient as one volume; a single slice as a volume with one slice."
         )
     if axes != 3 or channels != 1:
         raise VolumeError(
             f"{name} must hold one 3-D volume, got {channels} channel{'s' if channels > 1 else ''} or frames of "
-            f"{_size(image.shape[1:])} voxels. Extract one frame or channel into a file of its own, for example with "
+            f"{listed(image.shape[1:])} voxels. Extract one frame or channel into a file of its own, for example with "
             "nibabel: `nibabel.load(path).slicer[..., 0]`."
         )
 
 
 def _check_spacing(image: MetaTensor) -> None:
-    name = volume_name(image)
-    remedy = "Write the true voxel size in mm into the header, for example with nibabel."
-    stored = _stored_spacing(name)
-    if stored is not None and not np.all(stored):
-        raise VolumeError(f"{name} states a voxel size of 0 (pixdim {_size(stored)}), so it is not known. {remedy}")
     spacing = voxel_spacing(image)
     if not np.all(np.isfinite(spacing) & (spacing > 0)):
-        raise VolumeError(f"{name} must have a finite and positive voxel size, got {_size(spacing)} mm. {remedy}")
+        raise VolumeError(
+            f"{volume_name(image)} must have a finite and positive voxel size, got {listed(spacing)} mm. Write the "
+            "true voxel size in mm into the header, for example with nibabel."
+        )
 
 
-def _stored_spacing(path: str) -> np.ndarray | None:
-    """Return the voxel sizes as a NIfTI file states them, None for anything else.
-
-    The loaded image cannot tell: nibabel replaces a voxel size of 0 by 1 mm, and MONAI may then prefer that 1 mm to a
-    correct sform.
-    """
-    if not (path.endswith((".nii", ".nii.gz")) and os.path.isfile(path)):
-        return None
-    header_class = type(nib.load(path).header)
-    with nib.openers.ImageOpener(path) as file:
-        return np.asarray(header_class.from_fileobj(file, check=False)["pixdim"][1:4])
-
-
-def _check_intensities(image: MetaTensor) -> None:
+def _checked_percentiles(image: MetaTensor) -> tuple[float, float]:
+    """Return the 1st and the 99th percentile of the intensities."""
     name = volume_name(image)
     voxels = image.as_tensor().cpu().numpy()
     num_bad = int(np.count_nonzero(~np.isfinite(voxels)))
@@ -189,12 +177,13 @@ def _check_intensities(image: MetaTensor) -> None:
         )
     if not voxels.any():
         raise VolumeError(f"{name} contains only zeros. Replace the file by one with an image in it.")
-    low, high = np.percentile(voxels, [1, 99])
+    low, high = (float(value) for value in np.percentile(voxels, [1, 99]))
     if not low < high:
         raise VolumeError(
             f"{name} has a constant intensity: the 1st and the 99th percentile are both {high:g}, so intensities "
             "cannot be normalised. Check that this is an image and not a mask, and crop it to what it shows."
         )
+    return low, high
 
 
 class AssumeOrientationd(MapTransform):
@@ -221,7 +210,7 @@ class AssumeOrientationd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             image = d[key]
-            if all(int(image.meta.get(code, 1)) == 0 for code in ("qform_code", "sform_code")):
+            if not is_oriented(image):
                 image = image.clone()
                 orientation = nib.orientations.axcodes2ornt(self.axcodes, labels=_AXIS_LABELS)
                 affine = np.zeros((4, 4))
@@ -234,13 +223,19 @@ class AssumeOrientationd(MapTransform):
         return d
 
 
+def is_oriented(volume: MetaTensor) -> bool:
+    """Return whether the file of a volume as loaded says how it lies: qform or sform has a code above 0."""
+    return any(int(volume.meta.get(code, 1)) != 0 for code in ("qform_code", "sform_code"))
+
+
 def _checked_axcodes(axcodes: str) -> str:
     if len(axcodes) != 3 or any(sum(code in pair for code in axcodes) != 1 for pair in _AXIS_LABELS):
         raise ValueError(f"axcodes must have one letter of each pair L/R, P/A, I/S, got {axcodes!r}; try 'LPS'.")
     return axcodes
 
 
-def _size(values: Sequence[float] | np.ndarray | torch.Size) -> str:
+def listed(values: Sequence[float] | np.ndarray | torch.Size) -> str:
+    """Return sizes for a message, as in "160 x 160 x 4"."""
     return " x ".join(f"{float(value):g}" for value in values)
 
 
@@ -248,21 +243,22 @@ class OrientSlices(InvertibleTransform):
     """Bring the axes of a volume into a fixed order and direction, the slice axis last.
 
     The slice axis is the one with the largest voxel size if that exceeds the others at least 1.5 times, else the one
-    closest to the direction of the third code. The two others follow in the order of the codes that remain, each
-    flipped if it runs against its code; where the third direction lies in the plane it is turned round, so that the
-    head is up, as in radiology. With "LPS" a sagittal stack of thick slices thus becomes "PIL", a coronal one "LIP",
-    and an oblique short-axis stack of the heart is seen as ACDC's, which are stored as if they were axial. Without
-    thick slices, or with thick slices across the third direction, the result is that of `monai.transforms.Orientation`.
+    closest to the direction of the third code; but in a volume of one slice it is the axis of length one. The two
+    others follow in the order of the codes that remain, each flipped if it runs against its code; where the third
+    direction lies in the plane it is turned round, so that the head is up, as in radiology. With "LPS" a sagittal stack
+    of thick slices thus becomes "PIL", a coronal one "LIP", and an oblique short-axis stack of the heart is seen as
+    ACDC's, which are stored as if they were axial. Without thick slices, or with thick slices across the third
+    direction, the result is that of `monai.transforms.Orientation`.
 
-    With a fixed slice axis it always is. That is for data of which some volumes have thick slices in one direction,
-    some in another and some none, so that the slices of all of them show the same view.
+    With a fixed slice axis it always is, but for a volume of one slice. That is for data of which some volumes have
+    thick slices in one direction, some in another and some none, so that the slices of all of them show the same view.
 
     The inverse restores axes and affine exactly, also where the axes lie at 45 degrees between two directions; there
     MONAI's own inverse may choose other axes than the forward pass did.
 
     Args:
         axcodes: three letters, one of each pair L/R, P/A, I/S.
-        slice_axis: "thickest", see above, or "fixed" for the one closest to the third code in any case.
+        slice_axis: "thickest", see above, or "fixed" for the one closest to the third code whatever the voxel sizes.
 
     Raises:
         ValueError: if `axcodes` or `slice_axis` is not of that form.
@@ -283,7 +279,8 @@ class OrientSlices(InvertibleTransform):
         Returns:
             (C, X, Y, Z).
         """
-        codes = nib.orientations.ornt2axcodes(self._target(_affine(volume)), labels=_AXIS_LABELS)
+        target = self._target(_affine(volume), volume.shape[1:])
+        codes = nib.orientations.ornt2axcodes(target, labels=_AXIS_LABELS)
         oriented = Orientation(axcodes="".join(codes), labels=_AXIS_LABELS)(volume)
         self.push_transform(oriented, replace=True)
         return oriented
@@ -292,24 +289,32 @@ class OrientSlices(InvertibleTransform):
         """Undo the reordering of a volume of (C, X, Y, Z); C may differ from that of the forward pass."""
         trace = self.pop_transform(volume)[TraceKeys.EXTRA_INFO]
         affine = np.asarray(trace[TraceKeys.EXTRA_INFO]["original_affine"], dtype=np.float64)
-        moves = nib.orientations.ornt_transform(nib.io_orientation(affine), self._target(affine))
+        target = self._target(affine, trace[TraceKeys.ORIG_SIZE])
+        moves = nib.orientations.ornt_transform(nib.io_orientation(affine), target)
         restored = volume.permute(0, *(1 + int(axis) for axis in moves[:, 0]))
         restored = restored.flip([1 + axis for axis in range(3) if moves[axis, 1] < 0])
         restored.affine = torch.as_tensor(affine)
         return restored
 
-    def _target(self, affine: np.ndarray) -> np.ndarray:
+    def _target(self, affine: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """Return for each output axis the world axis and sign it follows, as nibabel's (3, 2) orientation array."""
-        world_axes = nib.io_orientation(affine)[:, 0]
         target = nib.orientations.axcodes2ornt(self.axcodes, labels=_AXIS_LABELS)
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        *_, second, thickest = np.argsort(spacing)
-        if self.slice_axis == "thickest" and spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]:
-            is_slice = target[:, 0] == world_axes[thickest]
+        slice_axis = self._evident_slice_axis(np.linalg.norm(affine[:3, :3], axis=0), size)
+        if slice_axis is not None:
+            is_slice = target[:, 0] == nib.io_orientation(affine)[slice_axis, 0]
             target = np.concatenate([target[~is_slice], target[is_slice]])
             if not is_slice[2]:  # the third direction lies in the plane: show it as radiology does
                 target[1, 1] *= -1
         return target
+
+    def _evident_slice_axis(self, spacing: np.ndarray, size: Sequence[int]) -> int | None:
+        """Return the axis that one or thick slices lie along; None if there is none, or only one axis is wanted."""
+        short = [axis for axis, length in enumerate(size) if int(length) == 1]
+        if len(short) == 1:
+            return short[0]
+        *_, second, thickest = np.argsort(spacing)
+        is_thick = self.slice_axis == "thickest" and spacing[thickest] >= _THICK_SLICE_RATIO * spacing[second]
+        return int(thickest) if is_thick else None
 
 
 class OrientSlicesd(MapTransform, InvertibleTransform):
@@ -551,73 +556,3 @@ class ResampleInPlaned(MapTransform, InvertibleTransform):
         for key, resample in self.key_iterator(d, self._resample):
             d[key] = resample.inverse(d[key])
         return d
-
-
-class MatchLabeld(MapTransform):
-    """Check a label against its image, put it on the image's grid, and turn its values into class indices.
-
-    Labels are often stored with a header that disagrees with that of the image. Equal sizes are taken to mean the same
-    grid, so the label gets the affine that the image was stored with. The image itself may already be preprocessed.
-
-    Where several values are of one class, the first is the proper one. The others are known slips in the files; the log
-    says in how many voxels they occur.
-
-    Args:
-        keys: keys of the labels, (1, three spatial axes) as loaded.
-        reference: key of the image, which must have been loaded by `LoadImaged`.
-        values: the values that may occur, whole numbers: class indices, or for each value (a number or its digits, as
-            JSON has no other keys) the class index that it stands for.
-
-    Raises:
-        VolumeError: if the label has another size than the stored image, or other values than the given ones.
-    """
-
-    def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int] | Mapping[Any, int]) -> None:
-        super().__init__(keys)
-        self.reference = reference
-        mapping = dict(values) if isinstance(values, Mapping) else dict(zip(values, values, strict=True))
-        self.values = {int(value): int(index) for value, index in mapping.items()}
-        self._map = MapLabelValue(list(self.values), list(self.values.values()), torch.float32)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with each label in float32 and with the affine of the stored image."""
-        d = dict(data)
-        image = d[self.reference]
-        for key in self.key_iterator(d):
-            _check_label_shape(d[key], image)
-            _check_label_values(d[key], tuple(self.values))
-            self._report_slips(d[key])
-            label = self._map(d[key])
-            label.affine = torch.as_tensor(image.meta["original_affine"])
-            label.meta["original_affine"] = image.meta["original_affine"]
-            d[key] = label
-        return d
-
-    def _report_slips(self, label: MetaTensor) -> None:
-        proper: dict[int, int] = {}
-        for value, index in self.values.items():
-            if proper.setdefault(index, value) != value and (count := int((label == value).sum())):
-                logger.warning(
-                    f"{volume_name(label)} has {count} voxels of {value}, which are taken for {proper[index]}."
-                )
-
-
-def _check_label_shape(label: MetaTensor, image: MetaTensor) -> None:
-    expected = [1, *(int(length) for length in image.meta["spatial_shape"])]
-    if list(label.shape) != expected:
-        raise VolumeError(
-            f"{volume_name(label)} has {label.shape[0]} x {_size(label.shape[1:])} voxels (channels first), but its "
-            f"image {volume_name(image)} has {_size(expected)}. A label must have one class index for each voxel of "
-            "its image: check that the two files belong together."
-        )
-
-
-def _check_label_values(label: MetaTensor, values: tuple[int, ...]) -> None:
-    found = label.as_tensor().unique()
-    unknown = found[~torch.isin(found, torch.tensor(values, dtype=found.dtype, device=found.device))].tolist()
-    if unknown:
-        listed = ", ".join(f"{value:g}" for value in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
-        raise VolumeError(
-            f"{volume_name(label)} has {len(unknown)} values that are no class index: {listed}. Allowed are "
-            f"{', '.join(map(str, values))}: map the values of the file to these, or correct the list of classes."
-        )

@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, LoadImaged
 
 import common.segmentation as segmentation
+from common.data.nifti import NiftiReader
 from common.segmentation import save_segmentation, segment_volumes, segmentation_path
 from common.transforms import CheckVolumed
 
@@ -168,7 +169,12 @@ def save_volume(path, seed, spoil=None):
 
 
 def run(paths, folder, pictures=False):
-    transform = Compose([LoadImaged("image", ensure_channel_first=True), CheckVolumed("image")])
+    transform = Compose(
+        [
+            LoadImaged("image", reader=NiftiReader(field_of_view_mm=(1, 1000)), ensure_channel_first=True),
+            CheckVolumed("image"),
+        ]
+    )
     dataset = Dataset([{"id": Path(path).name, "image": str(path)} for path in paths], transform)
     evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[], epoch_length=1, network=Threshold())
     return segment_volumes(evaluator, dataset, str(folder), NAMES, pictures)
@@ -251,7 +257,9 @@ def test_one_evaluator_can_be_used_again(tmp_path):
     save_volume(tmp_path / "bad.nii.gz", 0, spoil=99)
     array = save_volume(tmp_path / "good.nii.gz", 1)
     evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[], epoch_length=1, network=Threshold())
-    transform = Compose([LoadImaged("image", ensure_channel_first=True)])
+    transform = Compose(
+        [LoadImaged("image", reader=NiftiReader(field_of_view_mm=(1, 1000)), ensure_channel_first=True)]
+    )
     with pytest.raises(SystemExit):
         data = [{"image": str(tmp_path / "bad.nii.gz")}]
         segment_volumes(evaluator, Dataset(data, transform), str(tmp_path / "out"), NAMES, pictures=False)

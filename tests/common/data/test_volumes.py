@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, ScaleIntensityRangePercentilesd, Transform
 
 from common.data.cache import CachedTransformd
+from common.data.nifti import NiftiReader
 from common.data.slices import Slices
 from common.data.volumes import VolumeDataset
 from common.transforms import CheckVolumed, MatchLabeld, VolumeError
@@ -35,7 +36,7 @@ def reset():
 def make_transform(cache_dir=None, labels=True):
     preprocessing = Compose(
         [
-            LoadImaged("image", ensure_channel_first=True),
+            LoadImaged("image", NiftiReader(), ensure_channel_first=True),
             CheckVolumed("image"),
             Count(),
             ScaleIntensityRangePercentilesd("image", 1, 99, 0, 1),
@@ -43,7 +44,8 @@ def make_transform(cache_dir=None, labels=True):
     )
     steps = [CachedTransformd("image", preprocessing, cache_dir)]
     if labels:
-        steps += [LoadImaged("label", ensure_channel_first=True), MatchLabeld("label", "image", range(3))]
+        load_label = LoadImaged("label", NiftiReader(), ensure_channel_first=True)
+        steps += [load_label, MatchLabeld("label", "image", range(3))]
     return Compose(steps)
 
 

@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, LoadImaged, ResizeWithPadOrCropd, ScaleIntensityRangePercentilesd
 
+from common.data.nifti import NiftiReader
 from common.transforms import (
     CheckVolumed,
     N4BiasFieldCorrection,
@@ -169,7 +170,7 @@ def test_predictions_return_through_the_whole_preprocessing(tmp_path):
     nib.save(nib.Nifti1Image(phantom((30, 3, 27))[0], affine), path)
     preprocessing = Compose(
         [
-            LoadImaged(keys="image", image_only=True, ensure_channel_first=True),
+            LoadImaged(keys="image", reader=NiftiReader(), ensure_channel_first=True),
             CheckVolumed(keys="image"),
             OrientSlicesd(keys="image", axcodes="LPS"),
             N4BiasFieldCorrectiond(keys="image", iterations=[2, 2]),
@@ -189,7 +190,7 @@ def test_predictions_return_through_the_whole_preprocessing(tmp_path):
 @pytest.mark.slow
 def test_default_shrink_is_close_to_the_full_resolution(acdc_dir):
     path = acdc_dir / "training" / "patient002" / "patient002_frame01.nii.gz"
-    image = LoadImaged(keys="image", image_only=True, ensure_channel_first=True)({"image": path})["image"]
+    image = LoadImaged(keys="image", reader=NiftiReader(), ensure_channel_first=True)({"image": path})["image"]
     normalise = ScaleIntensityRangePercentilesd(keys="image", lower=1, upper=99, b_min=0, b_max=1)
     shrunk, exact, untouched = (
         normalise({"image": each})["image"].as_tensor()
