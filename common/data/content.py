@@ -44,11 +44,15 @@ class Content(NamedTuple):
 def voxels_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 over the shape and the voxels, as float32 in C order, that a NIfTI file holds.
 
-    Header, compression and data type make no difference to it. Another orientation of the same voxels does.
+    Header, compression, data type and axes of length one at the end make no difference to it. Another orientation of
+    the same voxels does.
     """
-    voxels = np.ascontiguousarray(np.asanyarray(nibabel.load(path).dataobj), dtype=np.float32)
-    digest = hashlib.sha256(repr(tuple(voxels.shape)).encode())
-    digest.update(voxels.data)
+    voxels = np.asanyarray(nibabel.load(path).dataobj)
+    shape = list(voxels.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    digest = hashlib.sha256(repr(shape).encode())
+    digest.update(np.ascontiguousarray(voxels, dtype="<f4").data)
     return digest.hexdigest()
 
 

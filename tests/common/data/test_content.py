@@ -47,6 +47,7 @@ def stored_again(folder, original):
         "float64": write(folder / "b.nii.gz", VOXELS.astype(np.float64)),
         "Fortran": write(folder / "c.nii.gz", np.asfortranarray(VOXELS)),
         "header": write(folder / "d.nii.gz", affine=np.diag([2.0, 2, 5, 1])),
+        "channel": write(folder / "e.nii.gz", VOXELS[..., None]),
         "name": shutil.copy(original, folder / "other" / "patient.nii.gz"),
     }
 
