@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +29,21 @@ class CheckpointError(ValueError):
     """A file of weights that is missing, unreadable or does not fit the network."""
 
 
-def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write `content` with `torch.save` so that `path` holds either the old or the whole new file."""
+def save_atomically(content: Any, path: str | os.PathLike, records: Mapping[str, bytes] | None = None) -> None:
+    """Write `content` with `torch.save` so that `path` holds either the old or the whole new file.
+
+    Args:
+        content: what is saved.
+        path: the file.
+        records: further entries of the archive by their names, which `torch.load` ignores.
+    """
     with atomic_file(path) as temporary:
         torch.save(content, temporary)
+        if records:
+            with zipfile.ZipFile(temporary, "a") as archive:
+                folder = archive.namelist()[0].split("/")[0]  # torch reads no archive with entries outside of it
+                for name, value in records.items():
+                    archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), value)  # stored, and of a fixed date
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

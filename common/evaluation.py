@@ -91,15 +91,22 @@ class EvaluationReport:
         settings: what should be remembered beside the numbers: checkpoint, split, seed and so on. What JSON has no form
             for, such as a path or a device, is kept as its text, NaN and infinity as null.
         pictures: draw pictures.
+        overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
     """
 
     def __init__(
-        self, output_dir: str, class_names: Sequence[str], settings: Mapping[str, Any], pictures: bool = True
+        self,
+        output_dir: str,
+        class_names: Sequence[str],
+        settings: Mapping[str, Any],
+        pictures: bool = True,
+        overlap: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.settings = plain_settings(settings)
         self.pictures = pictures
+        self.overlap = overlap
         self._rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -148,6 +155,7 @@ class EvaluationReport:
         summary = {
             "mean_dice": means,
             "volumes": self._rows,
+            "overlap": self.overlap,
             "settings": self.settings,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
         }

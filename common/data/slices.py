@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..files import atomic_file
+from .content import Content, of_volumes
 from .disk_space import room_on_disk
 from .slice_store import MappedStore, StoreShape, add_to_hash, write_store
 
@@ -37,6 +38,7 @@ class Slices:
         starts: int64 (V + 1,) on the CPU; volume v holds the slices starts[v] to starts[v + 1] - 1, in the order of
             the volume's third axis.
         ids: V names of the volumes, for messages; their numbers by default.
+        content: what is in the files of the volumes, for those that came from files.
 
     Attributes:
         device: where batches of slices are wanted.
@@ -45,11 +47,19 @@ class Slices:
 
     read_ahead = 0
 
-    def __init__(self, images: Tensor, labels: Tensor | None, starts: Tensor, ids: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        starts: Tensor,
+        ids: Sequence[str] | None = None,
+        content: Sequence[Content] = (),
+    ) -> None:
         self.images = images
         self.labels = labels
         self.starts = starts
         self.ids = [f"volume {number}" for number in range(len(starts) - 1)] if ids is None else list(ids)
+        self.content = list(content)
         self.device = images.device
 
     @staticmethod
@@ -85,11 +95,13 @@ class Slices:
         starts = [0]
         blocks: list[_Part] = []
         loose: list[_Part] = []
+        contents: list[Content] = []
         digest = hashlib.sha256()
         shape = StoreShape(0, 0, 0, False)
         for volume in tqdm(volumes, desc="Collecting slices", unit="volume", disable=not progress, leave=False):
             images, labels = _take_apart(volume)
             ids.append(str(volume.get("id", f"volume {len(ids)}")))
+            contents += of_volumes([volume])
             starts.append(starts[-1] + len(images))
             own = StoreShape(starts[-1], images.shape[2], images.shape[3], labels is not None)
             if len(ids) > 1 and own[1:] != shape[1:]:
@@ -112,10 +124,11 @@ class Slices:
             raise ValueError("volumes must hold at least one volume, got none: check the list of ids.")
         if blocks or loose:
             images, labels = _join([*blocks, *loose])
-            return Slices(images.to(device), None if labels is None else labels.to(device), torch.tensor(starts), ids)
+            labels = None if labels is None else labels.to(device)
+            return Slices(images.to(device), labels, torch.tensor(starts), ids, contents)
         again = tqdm(volumes, desc="Writing slices", unit="volume", disable=not progress, leave=False)
         with _open_store((_take_apart(volume) for volume in again), shape, cache_dir, digest.hexdigest()) as file:
-            return MappedSlices(file, shape, torch.tensor(starts), ids, device)
+            return MappedSlices(file, shape, torch.tensor(starts), ids, device, contents)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -156,6 +169,7 @@ class MappedSlices(Slices):
         starts: see `Slices`.
         ids: see `Slices`.
         device: where batches of slices are wanted.
+        content: see `Slices`.
 
     Raises:
         ValueError: if the file has another size than `shape` asks for.
@@ -170,9 +184,10 @@ class MappedSlices(Slices):
         starts: Tensor,
         ids: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
+        content: Sequence[Content] = (),
     ) -> None:
         self._store = MappedStore(file, shape)
-        super().__init__(self._store.images, self._store.labels, starts, ids)
+        super().__init__(self._store.images, self._store.labels, starts, ids, content)
         self.device = torch.device(device)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -122,6 +122,18 @@ def pretraining_ids(path: str | os.PathLike[str], extra: Sequence[str] = ()) -> 
     return tuple(dict.fromkeys((*pretrain, *extra)))
 
 
+def test_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read the test volumes, which are the same for every draw.
+
+    Args:
+        path: the split file.
+
+    Raises:
+        SplitError: if the file is invalid (see `read_split`).
+    """
+    return _read(Path(path))[1]
+
+
 def select(
     datalist: Iterable[Mapping[str, str]], ids: Sequence[str], require_label: bool = False
 ) -> list[dict[str, str]]:

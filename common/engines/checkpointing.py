@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..checkpoints import CheckpointError, read_checkpoint, save_atomically, select_parts
+from ..lineage import Lineage
 from ..settings import plain_settings
 from .batch_norm import BatchNormStatistics
 
@@ -40,6 +42,7 @@ class SaveWeights:
         path: the file.
         parts: prefixes to keep, such as ["encoder."]; None keeps everything.
         batch_norm: recomputes the batch-norm statistics for the saved weights; None takes them as they are.
+        lineage: what the weights are made from, to be kept in the file.
     """
 
     def __init__(
@@ -48,11 +51,13 @@ class SaveWeights:
         path: str,
         parts: Sequence[str] | None = None,
         batch_norm: BatchNormStatistics | None = None,
+        lineage: Lineage | None = None,
     ) -> None:
         self.network = network
         self.path = Path(path)
         self.parts = parts
         self.batch_norm = batch_norm
+        self.lineage = lineage
 
     def attach(self, engine: Engine) -> None:
         """Save at the end of the engine's run."""
@@ -67,13 +72,17 @@ class SaveWeights:
         weights: Mapping[str, Tensor] = self.network.state_dict()
         if self.parts is not None:
             weights = select_parts(weights, self.parts)
-        save_atomically({name: value.cpu() for name, value in weights.items()}, self.path)
+        records = None if self.lineage is None else self.lineage.records()
+        save_atomically({name: value.cpu() for name, value in weights.items()}, self.path, records)
         if self.batch_norm is not None:
             self.batch_norm.restore()
 
 
 class SaveBest:
     """Write weights whenever an evaluator's key metric has improved by more than 1e-7.
+
+    NaN, the Dice where no structure is labelled or predicted in any volume, counts as 0. Until a validation is above 0
+    none is better than another, and the last weights are kept.
 
     Args:
         savers: what is written then.
@@ -91,11 +100,20 @@ class SaveBest:
         """Save if the key metric is the best so far."""
         name = engine.state.key_metric_name
         value = float(engine.state.metrics[name])
-        if value > self.best + 1e-7:
+        if math.isnan(value):
+            logger.warning(
+                f"{name} is NaN, since no validation volume has a structure labelled or predicted: taken as 0."
+            )
+            value = 0.0
+        none_found = max(value, self.best) <= 0
+        if value > self.best + 1e-7 or none_found:
             self.best = value
             for saver in self.savers:
                 saver.save()
-            logger.info(f"New best {name} {value:.4f}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
+            reason = (
+                f"No {name} above 0 so far, the last weights are kept" if none_found else f"New best {name} {value:.4f}"
+            )
+            logger.info(f"{reason}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
 
     def state_dict(self) -> dict[str, float]:
         """Return the best value."""

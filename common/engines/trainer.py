@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from monai.engines import SupervisedTrainer
-from monai.handlers import MLFlowHandler
+from monai.handlers import CheckpointLoader, MLFlowHandler
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from ..data.loader import BatchLoader, PairLoader
+from ..lineage import Lineage
 from .averaging import WeightAveraging
 
 
@@ -78,6 +79,7 @@ class StageTrainer(SupervisedTrainer):
         train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds gets the loss and the
             learning rate of every tenth step.
         averaging: follows the weights of `network`, or None.
+        lineage: learns which weights a `CheckpointLoader` among the handlers starts from, as in MONAI Label.
     """
 
     def __init__(
@@ -91,12 +93,15 @@ class StageTrainer(SupervisedTrainer):
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
         averaging: WeightAveraging | None = None,
+        lineage: Lineage | None = None,
     ) -> None:
         for handler in train_handlers or ():
             if isinstance(handler, MLFlowHandler):
                 # MONAI makes it for decollated output, and for every step, which would wait for device and disk.
                 handler.output_transform = lambda output: output["loss"].item()
                 handler.iteration_log = lambda _, step: step % 10 == 0
+            if isinstance(handler, CheckpointLoader) and lineage is not None:
+                lineage.start_from(handler.load_path)
         super().__init__(
             device=device,
             max_epochs=max_epochs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +88,26 @@ def test_best_weights_survive_worse_validations_and_a_restart(tmp_path):
     restarted = SaveBest([SaveWeights(network, str(path))])
     restarted.load_state_dict(best.state_dict())
     assert validate(restarted, 0.55, 7) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([nan, nan, nan], 2),  # nothing labelled, nothing predicted: the last
+        ([0.0, nan, 0.0], 2),  # none of them has found anything
+        ([0.0, 0.3, nan, 0.0], 1),  # NaN counts as 0
+        ([nan, 0.3, 0.2], 1),
+    ],
+    ids=str,
+)
+def test_which_weights_are_kept_where_the_dice_is_nan(tmp_path, values, kept, caplog):
+    network = nn.Linear(1, 1, bias=False)
+    best = SaveBest([SaveWeights(network, str(tmp_path / "model.pt"))])
+    for number, value in enumerate(values):
+        nn.init.constant_(network.weight, number)
+        best.compare(SimpleNamespace(state=SimpleNamespace(key_metric_name="dice", metrics={"dice": value})))
+    assert float(read_weights(tmp_path / "model.pt")["weight"]) == kept
+    assert ("dice is NaN, since no validation volume has a structure" in caplog.text) and best.best == best.best
 
 
 def test_autocast_returns_float32():
