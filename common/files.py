@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 _PREFIX = ".unfinished-"
 _SECONDS_OF_A_DAY = 86400
-_REASONS = {
-    errno.ENOSPC: "its disk is full ({free:,.2f} MiB free): make room",
-    errno.EDQUOT: "your quota of its disk is used up ({free:,.2f} MiB free on the whole disk): make room",
-    errno.EFBIG: "a file of that size is not allowed there: raise the limit (ulimit -f)",
-    errno.EROFS: "its file system is read-only: mount it for writing",
-    errno.EACCES: "you have no right to write there: get it",
-    errno.EPERM: "writing there is not permitted: get the right to",
-    errno.EEXIST: "a file has the name of the folder: move it away",
-    errno.ENOTDIR: "a file has the name of a folder on the way to it: move it away",
+_REASONS = {  # why, and what to do
+    errno.ENOSPC: ("its disk is full ({free:,.2f} MiB free)", "Make room"),
+    errno.EDQUOT: ("your quota of its disk is used up", "Make room"),
+    errno.EFBIG: ("a file of that size is not allowed", "Raise the limit (ulimit -f)"),
+    errno.EROFS: ("its file system is read-only", "Mount it for writing"),
+    errno.EACCES: ("you have no right to write there", "Get it"),
+    errno.EPERM: ("writing there is not permitted", "Get the right to"),
+    errno.EEXIST: ("a file has the name of the folder", "Move it away"),
+    errno.ENOTDIR: ("a file has the name of a folder on the way to it", "Move it away"),
 }
 
 
@@ -56,9 +56,10 @@ def write_errors_explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REASONS or not _concerns(error, Path(folder)):
             raise
-        reason = _REASONS[error.errno].format(free=free_bytes(folder) / 2**20)
+        reason, remedy = _REASONS[error.errno]
+        reason = reason.format(free=free_bytes(folder) / 2**20)
         raise WriteError(
-            error.errno, f"{os.fspath(folder)} cannot be written to, {reason}, or choose another folder."
+            error.errno, f"{os.fspath(folder)} cannot be written to: {reason}. {remedy}, or choose another folder."
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,15 +99,15 @@ class SaveBest:
         """Save if the key metric is the best so far."""
         name = engine.state.key_metric_name
         value = float(engine.state.metrics[name])
-        if value <= self.best + 1e-7 or math.isnan(value):
+        if value > self.best + 1e-7:
+            self.best = value
+            for saver in self.savers:
+                saver.save()
+            if idist.get_rank() == 0:
+                self._files = [_read_bytes(saver.path) for saver in self.savers]
+            logger.info(f"New best {name} {value:.4f}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
+        else:
             self._put_back()
-            return
-        self.best = value
-        for saver in self.savers:
-            saver.save()
-        if idist.get_rank() == 0:
-            self._files = [_read_bytes(saver.path) for saver in self.savers]
-        logger.info(f"New best {name} {value:.4f}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
 
     def _put_back(self) -> None:
         if idist.get_rank() > 0:
@@ -171,11 +170,11 @@ class Resume:
 
     def attach(self, engine: Any) -> None:
         """Load the state, if there is one, and save from now on."""
-        state = read_checkpoint(self.path) if self.path.is_file() else {}
-        if state:
+        state = read_checkpoint(self.path) if self.path.is_file() else {"event_files": {}}
+        if "iteration" in state:
             self._load(engine, state)
-        if idist.get_rank() == 0:
-            cut_back(self.path.parent, state.get("event_files", {}))
+        if idist.get_rank() == 0 and "event_files" in state:
+            engine.add_event_handler(Events.STARTED, lambda: cut_back(self.path.parent, state["event_files"]))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
