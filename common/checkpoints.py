@@ -90,7 +90,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             "torch.save(torch.load(OLD), NEW)."
         ) from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); get the right to read it.") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or error}); get the right to read it."
+        ) from error
     try:
         content = torch.load(archive, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -125,17 +125,17 @@ def sweep(folder: str | os.PathLike[str]) -> None:
                 logger.info(f"{left}: deleted, left over from a process that was killed.")
 
 
-_sweep_once = lru_cache(maxsize=None)(sweep)  # of a folder, in this process
+_sweep_once = cache(sweep)  # of a folder, in this process
 
 
 def _is_abandoned(left: Path) -> bool:
-    host, pid, start = (left.name.removeprefix(_PREFIX).rsplit("-", 3) + ["", "", ""])[:3]
+    host, pid, start = [*left.name.removeprefix(_PREFIX).rsplit("-", 3), "", "", ""][:3]
     if host == _host() and pid.isdecimal() and os.name == "posix":
         return not _is_alive(int(pid)) or _started(int(pid)) != start
     return time.time() - left.stat().st_mtime > _SECONDS_OF_A_DAY
 
 
-@lru_cache(maxsize=None)
+@cache
 def _host() -> str:
     """Name the machine and, on Linux, the container within which process numbers mean something."""
     name = "".join(letter for letter in socket.gethostname() if letter.isalnum() or letter in ".-")

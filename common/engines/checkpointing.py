@@ -78,9 +78,9 @@ class SaveWeights:
 class SaveBest:
     """Write weights whenever an evaluator's key metric has improved by more than 1e-7.
 
-    The files that were written belong to the state. Whenever there is no improvement, they are put back if they are gone
-    or others: a run that was stopped goes on from an earlier epoch than they may be of, and meanwhile another run may
-    have written to the same folder.
+    The files that were written belong to the state. Whenever there is no improvement, they are put back if they are
+    gone or others: a run that was stopped goes on from an earlier epoch than they may be of, and meanwhile another run
+    may have written to the same folder.
 
     Args:
         savers: what is written then.
@@ -173,9 +173,15 @@ class Resume:
         state = read_checkpoint(self.path) if self.path.is_file() else {"event_files": {}}
         if "iteration" in state:
             self._load(engine, state)
-        if idist.get_rank() == 0 and "event_files" in state:
-            engine.add_event_handler(Events.STARTED, lambda: cut_back(self.path.parent, state["event_files"]))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
+        if idist.get_rank() == 0 and "event_files" in state:
+
+            def cut() -> None:
+                cut_back(self.path.parent, state["event_files"])
+
+            engine.add_event_handler(Events.STARTED, cut)
+            if engine.state.epoch == engine.state.max_epochs:  # a validation that is done again is no new point
+                engine.add_event_handler(Events.COMPLETED, cut)
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _load(self, engine: Any, state: Mapping[str, Any]) -> None:

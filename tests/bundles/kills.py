@@ -15,7 +15,6 @@ import time
 import traceback
 from pathlib import Path
 
-import monai.bundle
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,7 +46,7 @@ def arm(kill):
 
 
 def run(bundle, config, settings, kill=None):
-    """Run a config in a process of its own; return None, or what it said if it failed for another reason than `kill`."""
+    """Run a config in a process of its own; return None, or what it said if it failed by itself."""
     report = Path(settings["output_dir"] + ".log")
     report.parent.mkdir(parents=True, exist_ok=True)
     child = os.fork()
@@ -108,6 +107,7 @@ def main(task):
     generator = random.Random(task["seed"])
     bundle, root = Path(task["bundle"]), Path(task["folder"])
     for config, settings in task["settings"].items():
+
         def at(name, config=config, settings=settings):
             folder = root / config / name
             return {**settings, "output_dir": str(folder / "output"), "ckpt_dir": str(folder / "models")}

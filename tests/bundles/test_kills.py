@@ -27,7 +27,7 @@ def kill(phantom, folder, stages, seed, **extent):
     save_atomically(weights, folder / "start" / "pretrained_encoder.pt")
     settings = {}
     for config in stages:
-        options = {"steps": 3, "batch_size": 12}
+        options = {"steps": 3, "batch_size": 16}
         if config == "pretrain_local":
             options["pretrained_path"] = folder / "start" / "pretrained_encoder.pt"
         if config == "train":

@@ -102,7 +102,11 @@ def zip_regions(content):
             name, extra = (int.from_bytes(content[begin + at : begin + at + 2], "little") for at in (26, 28))
             data = begin + 30 + name + extra
             end = data + record.file_size
-            kinds = [("header", begin, begin + 30), ("name", begin + 30, begin + 30 + name), ("padding", data - extra, data)]
+            kinds = [
+                ("header", begin, begin + 30),
+                ("name", begin + 30, begin + 30 + name),
+                ("padding", data - extra, data),
+            ]
             for kind, first, last in [*kinds, ("content", data, end), ("descriptor", end, end + 24)]:
                 regions[first:last] = [kind] * (last - first)
             size = 46 + len(record.filename) + len(record.extra)

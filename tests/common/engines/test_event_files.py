@@ -39,7 +39,7 @@ def test_later_events_and_files_are_removed(tmp_path):
 
 def test_files_that_are_gone_or_shorter_are_left(tmp_path):
     write(tmp_path, "loss", [1])
-    (name, size), = event_file_sizes(tmp_path).items()
+    ((name, size),) = event_file_sizes(tmp_path).items()
     cut_back(tmp_path, {name: size + 5, "events.out.tfevents.gone": 9})
     assert event_file_sizes(tmp_path) == {name: size} and steps(tmp_path) == {"loss": [1]}
     cut_back(tmp_path / "no folder", {})
