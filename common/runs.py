@@ -16,6 +16,7 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ class FolderInUse(ValueError):
 class _Claim(NamedTuple):
     lock: FileLock
     thread: int
+    is_new: bool  # whether the folder was made for this run
 
 
 _claims: dict[Path, _Claim] = {}
@@ -67,17 +69,18 @@ def claim(*folders: str | os.PathLike[str]) -> None:
         try:
             for folder in dict.fromkeys(Path(folder).expanduser().resolve() for folder in folders):
                 with write_errors_explained(folder):
+                    is_new = not folder.exists()
                     folder.mkdir(parents=True, exist_ok=True)
                     sweep(folder)
                     _try_writing(folder)
-                    _lock(folder)
+                    _lock(folder, is_new)
         except BaseException:
             release()
             raise
 
 
 def release() -> None:
-    """Let go of what this thread has claimed last."""
+    """Let go of what this thread has claimed last; a folder that was made for it and is still empty goes too."""
     _release(threading.get_ident())
 
 
@@ -92,7 +95,7 @@ def _try_writing(folder: Path) -> None:
         file.flush()
 
 
-def _lock(folder: Path) -> None:
+def _lock(folder: Path, is_new: bool) -> None:
     held = _claims.pop(folder, None)
     path = folder / LOCK
     lock = held.lock if held else FileLock(path, thread_local=False)
@@ -108,7 +111,7 @@ def _lock(folder: Path) -> None:
             return
         owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         path.write_text(json.dumps(owner) + "\n", encoding="utf-8")
-    _claims[folder] = _Claim(lock, threading.get_ident())
+    _claims[folder] = _Claim(lock, threading.get_ident(), is_new or (held is not None and held.is_new))
 
 
 def _owner(path: Path) -> str:
@@ -128,6 +131,9 @@ def _release(thread: int | None = None) -> None:
                 (folder / LOCK).unlink(missing_ok=True)
                 held.lock.release()
                 del _claims[folder]
+                if held.is_new:
+                    with suppress(OSError):  # most often it is not empty
+                        folder.rmdir()
 
 
 def _forget() -> None:

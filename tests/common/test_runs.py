@@ -11,7 +11,6 @@ import tempfile
 import threading
 
 import pytest
-from filelock import FileLock
 
 from common import runs
 from common.files import WriteError
@@ -51,21 +50,20 @@ def other_process():
         process.communicate()
 
 
-def is_free(folder):
-    with FileLock(folder / LOCK, thread_local=False) as lock:
-        return lock.is_locked
-
-
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_claimed_folders_are_made_and_left_empty(tmp_path):
+def test_claimed_folders_are_made_and_kept_if_used(tmp_path):
     claim(tmp_path / "deep" / "output", str(tmp_path / "models"), tmp_path / "deep" / ".." / "models")
     assert claimed() == [tmp_path / "deep" / "output", tmp_path / "models"]
     assert names(tmp_path / "models") == [LOCK]
     release()
-    assert claimed() == [] and names(tmp_path / "models") == [] == names(tmp_path / "deep" / "output")
+    assert claimed() == [] and names(tmp_path) == ["deep"] and names(tmp_path / "deep") == []  # they were empty
+    claim(tmp_path / "models", tmp_path / "deep")
+    (tmp_path / "models" / "model.pt").touch()
+    release()
+    assert names(tmp_path) == ["deep", "models"] and names(tmp_path / "models") == ["model.pt"]
 
 
 def test_second_process_is_refused_until_the_first_has_ended(tmp_path, other_process):
@@ -73,7 +71,7 @@ def test_second_process_is_refused_until_the_first_has_ended(tmp_path, other_pro
     message = rf"models is in use by another run \(process {process.pid} on here, since noon\): wait until"
     with pytest.raises(FolderInUse, match=message):
         claim(tmp_path / "output", tmp_path / "models")
-    assert claimed() == [] and names(tmp_path / "output") == []  # neither, if not both
+    assert claimed() == [] and names(tmp_path) == ["models"]  # neither, if not both
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     claim(tmp_path / "output", tmp_path / "models")
@@ -94,7 +92,7 @@ def test_one_process_can_claim_again(tmp_path):
     """A run that failed has released nothing; another one, in the same or another thread, takes over."""
     claim(tmp_path / "a", tmp_path / "b")
     claim(tmp_path / "b", tmp_path / "c")
-    assert claimed() == [tmp_path / "b", tmp_path / "c"] and names(tmp_path / "a") == []
+    assert claimed() == [tmp_path / "b", tmp_path / "c"] and names(tmp_path) == ["b", "c"]
     seen = []
 
     def elsewhere():
@@ -106,7 +104,7 @@ def test_one_process_can_claim_again(tmp_path):
     thread.start()
     thread.join()
     assert seen == [[tmp_path / "c"]] and claimed() == [tmp_path / "b"]
-    assert is_free(tmp_path / "c")
+    assert names(tmp_path) == ["b"]
 
 
 def test_runs_of_two_threads_do_not_end_each_other(tmp_path):
