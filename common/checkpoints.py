@@ -1,15 +1,19 @@
-"""Weights on disk: written whole or not at all, read as tensors only, and never matched silently.
+"""Weights on disk: written whole or not at all, read as tensors only and checked, and never matched silently.
 
-Between the stages only parameters are handed over; batch-normalisation statistics start afresh, as in the paper.
+What is read is what was written: `torch.load` looks at no checksum, so that a flipped bit is another weight;
+`checked_archive` does. Between the stages only parameters are handed over; batch-normalisation statistics start afresh,
+as in the paper.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 
 from .files import atomic_file
 from .networks.unet2d import UNet2d
+from .released import compare_with_release
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +41,50 @@ def save_atomically(content: Any, path: str | os.PathLike, records: Mapping[str,
         content: what is saved.
         path: the file.
         records: further entries of the archive by their names, which `torch.load` ignores.
+
+    Raises:
+        WriteError: if the folder cannot be written to.
     """
+    archive = io.BytesIO()
+    torch.save(content, archive)  # not to the file: a full disk would come out as a RuntimeError
+    if records:
+        with zipfile.ZipFile(archive, "a") as zipped:
+            folder = zipped.namelist()[0].split("/")[0]  # torch reads no archive with entries outside of it
+            for name, value in records.items():
+                zipped.writestr(zipfile.ZipInfo(f"{folder}/{name}"), value)  # stored, and of a fixed date
     with atomic_file(path) as temporary:
-        torch.save(content, temporary)
-        if records:
-            with zipfile.ZipFile(temporary, "a") as archive:
-                folder = archive.namelist()[0].split("/")[0]  # torch reads no archive with entries outside of it
-                for name, value in records.items():
-                    archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), value)  # stored, and of a fixed date
+        temporary.write_bytes(archive.getbuffer())
+
+
+def checked_archive(path: str | os.PathLike) -> io.BytesIO:
+    """Return a copy of a zip archive that holds nothing but names and contents which its checksums vouch for.
+
+    Whatever reads the copy sees no other byte of the file: each content has the checksum that the archive's directory
+    gives, each name stands in the file twice, and headers, gaps and alignment are written anew.
+
+    Args:
+        path: the archive, such as `torch.save` writes it.
+
+    Raises:
+        zipfile.BadZipFile: if it is damaged, or no zip archive.
+        OSError: if it cannot be read.
+    """
+    copy = io.BytesIO()
+    try:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as verified:
+            for record in archive.infolist():
+                verified.writestr(record.filename, archive.read(record))
+    # What a damaged header can lead to: an unknown method, a password, a name or number that is none, data too short.
+    except (NotImplementedError, RuntimeError, ValueError, EOFError, zlib.error, MemoryError, OverflowError) as error:
+        raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
+    copy.seek(0)
+    return copy
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a dictionary written by `save_atomically`, on the CPU and with `weights_only=True`.
+    """Read a dictionary written by `torch.save`, on the CPU, with `weights_only=True` and its checksums compared.
+
+    Files of `torch.save` before torch 1.6, or without its zip archive, have no checksums and are refused.
 
     Raises:
         CheckpointError: if the file is missing, damaged, or holds anything but tensors and plain containers.
@@ -55,7 +92,19 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: there is no such file; run the stage that writes it, or correct the path.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        archive = checked_archive(path)
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(
+            f"{path}: is damaged, or not an archive of torch.save with checksums ({error}). Copy it again, or run the "
+            "stage that writes it; a file of torch before 1.6 that you trust is rewritten by "
+            "torch.save(torch.load(OLD), NEW)."
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or error}); get the right to read it."
+        ) from error
+    try:
+        content = torch.load(archive, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not a file of weights that can be loaded safely ({error}).") from error
     if not isinstance(content, dict):
@@ -66,13 +115,22 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read a state dict, bare or below the key "model".
 
+    The log says whether it is the file that the bundle around it was released with, see `compare_with_release`.
+
     Raises:
-        CheckpointError: see `read_checkpoint`; also if a value is not a tensor.
+        CheckpointError: see `read_checkpoint`; also if a value is not a tensor, or not finite.
     """
     content = read_checkpoint(path)
     weights = content.get("model", content)
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError(f"{path}: must hold the state dict of a network, by itself or below the key 'model'.")
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise CheckpointError(
+                f"{path}: {name!r} holds {int((~value.isfinite()).sum())} values that are NaN or infinite, of "
+                f"{value.numel()}: every prediction would be meaningless. Run the stage that writes the file again."
+            )
+    compare_with_release(path)
     return dict(weights)
 
 

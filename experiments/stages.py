@@ -8,6 +8,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from common import runs
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -45,6 +47,9 @@ def run_config(bundle_root: Path, name: str, run_id: str = "run", quiet: bool = 
         bundle_root=str(bundle_root),
         **{key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()},
     )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    finally:
+        runs.release()  # as the end of its process would

@@ -9,14 +9,12 @@ on a volume from the cache go back to the grid of the file with the stock `Inver
 from __future__ import annotations
 
 import enum
-import errno
 import hashlib
 import importlib.metadata
 import io
 import logging
 import os
 import types
-import zipfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +30,8 @@ from monai.utils import TraceKeys
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..files import atomic_file
+from ..checkpoints import checked_archive
+from ..files import WriteError, atomic_file
 from ..transforms.volume import VolumeError
 from .datalists import DatasetError
 from .disk_space import check_room, room_on_disk
@@ -215,10 +214,7 @@ def _unpack(entry: dict[str, Any], path: Path) -> MetaTensor:
 def _read(entry_path: Path) -> dict[str, Any] | None:
     """Return an entry, or None if it is not there or cannot be used."""
     try:
-        with zipfile.ZipFile(entry_path) as archive:  # torch.load does not look at the checksums
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        entry = torch.load(entry_path, weights_only=True)
+        entry = torch.load(checked_archive(entry_path), weights_only=True)
         return {key: entry[key] for key in ("volume", "meta", "applied_operations")}
     except FileNotFoundError:
         return None
@@ -247,7 +243,8 @@ def fill_cache(
 
     Raises:
         VolumeError: lists every file that could not be preprocessed, and why; the others are stored.
-        OSError: if there is no room on disk, as far as the first entry lets tell before the others are computed.
+        WriteError: if the cache folder cannot be written to; that it has no room is said before the other entries are
+            computed, as far as the first lets tell.
     """
     if cached.cache_dir is None:
         return
@@ -274,7 +271,7 @@ def fill_cache(
     bar = tqdm(loader, desc="Preprocessing volumes", unit="volume", disable=not (progress and missing))
     first = None
     for done, outcome in enumerate(bar, start=1):
-        if isinstance(outcome, OSError):
+        if isinstance(outcome, WriteError):
             raise outcome
         if outcome:
             failures.append(outcome)
@@ -324,7 +321,7 @@ def num_cores() -> int:
 class _Filling(Dataset):
     """Stores the entry of a file when asked for an item.
 
-    The item is the failure, empty if there was none, or the error if there was no room on disk.
+    The item is the failure, empty if there was none, or the error if the cache folder cannot be written to.
     """
 
     def __init__(self, files: list[str], cached: CachedTransformd) -> None:
@@ -334,11 +331,11 @@ class _Filling(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> str | OSError:
+    def __getitem__(self, index: int) -> str | WriteError:
         try:
             self.cached({self.cached.key: self.files[index]})
         except Exception as error:  # one bad file must not cost the others
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if isinstance(error, WriteError):
                 return error
             return describe_failure(error, self.files[index])
         return ""
@@ -359,10 +356,12 @@ def describe_failure(error: BaseException, path: str | os.PathLike[str]) -> str:
     Returns:
         A message that begins with the name of the file.
     """
-    while error.__cause__ is not None and not isinstance(error, VolumeError):
+    while error.__cause__ is not None and not isinstance(error, (VolumeError, WriteError)):
         error = error.__cause__
     if isinstance(error, VolumeError):
         return str(error)
+    if isinstance(error, WriteError):
+        return str(error.strerror)
     if not os.path.exists(path):
         return f"{path} does not exist. Check the path."
     return f"{path} could not be preprocessed. ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from ..files import WriteError, free_bytes
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def room_on_disk(folder: str | os.PathLike[str], num_bytes: int, purpose: str, r
         remedy: what to do besides making room, an imperative without a full stop.
 
     Raises:
-        OSError: with `errno.ENOSPC`, if there is no room, before or within the block. It says how much is needed and
+        WriteError: with `errno.ENOSPC`, if there is no room, before or within the block. It says how much is needed and
             how much is free after the block has cleaned up.
     """
     check_room(folder, num_bytes, purpose, remedy)
@@ -35,18 +35,13 @@ def room_on_disk(folder: str | os.PathLike[str], num_bytes: int, purpose: str, r
 
 def check_room(folder: str | os.PathLike[str], num_bytes: int, purpose: str, remedy: str) -> None:
     """Raise the error of `room_on_disk` if there is no room."""
-    if _free(folder) < num_bytes:
+    if free_bytes(folder) < num_bytes:
         raise _no_room(folder, num_bytes, purpose, remedy)
 
 
-def _free(folder: str | os.PathLike[str]) -> int:
-    path = Path(folder).absolute()
-    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
-
-
-def _no_room(folder: str | os.PathLike[str], num_bytes: int, purpose: str, remedy: str) -> OSError:
-    return OSError(
+def _no_room(folder: str | os.PathLike[str], num_bytes: int, purpose: str, remedy: str) -> WriteError:
+    return WriteError(
         errno.ENOSPC,
         f"{os.fspath(folder)} must have room for {purpose}: {num_bytes / 2**20:,.2f} MiB needed, "
-        f"{_free(folder) / 2**20:,.2f} MiB free. Make room, or {remedy}.",
+        f"{free_bytes(folder) / 2**20:,.2f} MiB free. Make room, or {remedy}.",
     )

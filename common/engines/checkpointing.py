@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, read_checkpoint, save_atomically, select_parts
+from ..checkpoints import CheckpointError, content_hash, read_checkpoint, save_atomically, select_parts
+from ..files import atomic_file
 from ..lineage import Lineage
-from ..settings import plain_settings
+from ..settings import describe_changes, plain_settings
 from .batch_norm import BatchNormStatistics
+from .event_files import cut_back, event_file_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,10 @@ class SaveBest:
     NaN, the Dice where no structure is labelled or predicted in any volume, counts as 0. Until a validation is above 0
     none is better than another, and the last weights are kept.
 
+    The files that were written belong to the state. Whenever there is no improvement, they are put back if they are
+    gone or others: a run that was stopped goes on from an earlier epoch than they may be of, and meanwhile another run
+    may have written to the same folder.
+
     Args:
         savers: what is written then.
     """
@@ -91,6 +98,7 @@ class SaveBest:
     def __init__(self, savers: Sequence[SaveWeights]) -> None:
         self.savers = savers
         self.best = -float("inf")
+        self._files: list[Tensor] = []  # the bytes of each saver's file
 
     def attach(self, engine: Engine) -> None:
         """Compare and save when the evaluator has computed its metrics."""
@@ -110,36 +118,57 @@ class SaveBest:
             self.best = value
             for saver in self.savers:
                 saver.save()
+            if idist.get_rank() == 0:
+                self._files = [_read_bytes(saver.path) for saver in self.savers]
             reason = (
                 f"No {name} above 0 so far, the last weights are kept" if none_found else f"New best {name} {value:.4f}"
             )
             logger.info(f"{reason}: wrote {', '.join(str(saver.path) for saver in self.savers)}.")
+        else:
+            self._put_back()
 
-    def state_dict(self) -> dict[str, float]:
-        """Return the best value."""
-        return {"best": self.best}
+    def _put_back(self) -> None:
+        if idist.get_rank() > 0:
+            return
+        for saver, content in zip(self.savers, self._files, strict=False):  # none before the first improvement
+            if not saver.path.is_file() or not torch.equal(_read_bytes(saver.path), content):
+                with atomic_file(saver.path) as temporary:
+                    temporary.write_bytes(content.numpy().data)
+                logger.warning(f"{saver.path}: was gone or another file; wrote the best weights of this run again.")
 
-    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Take the best value back."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and the files that were written then."""
+        return {"best": self.best, "files": self._files}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take the best value and its files back."""
         self.best = state_dict["best"]
+        self._files = list(state_dict.get("files", []))
+
+
+def _read_bytes(path: Path) -> Tensor:
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
 
 
 class Resume:
     """Save the state of a run at the end of epochs, and continue from it when the same run is started again.
 
-    Put it last among the trainer's handlers, so that what it saves includes the epoch's validation. Of several
-    processes only the first saves, and all continue.
+    Put it last among the trainer's handlers, so that what it saves includes the epoch's validation and follows what is
+    written at the end. Only a run whose outputs have been written is marked as finished, together with their SHA-256.
+    Started again, it is left alone if they are still these files; otherwise `StageTrainer` writes them again, without
+    training. Of several processes only the first saves, and all continue.
 
     Args:
-        path: the file that holds the state.
+        path: the file that holds the state. TensorBoard's files in its folder are cut back to what is continued from.
         objects: what makes up the state besides the step: network, optimizer and so on; None for what a run lacks.
-        settings: plain values that must be the same for a run to be continued, such as strategy and seed.
-        outputs: files that a finished run has left; without them there is nothing to continue.
+        settings: plain values that must be the same for a run to be continued, such as strategy, seed and hashes of the
+            data.
+        outputs: files that the run leaves.
         interval_seconds: least time between two savings.
 
     Raises:
-        CheckpointError: (on attaching) if the file belongs to a run with other settings or cannot be read, or the run
-            is finished and an output is gone.
+        CheckpointError: (on attaching) if the file belongs to a run with other settings, has done more steps than are
+            asked for, or cannot be read; (at the end) if an output is not there.
     """
 
     def __init__(
@@ -151,7 +180,7 @@ class Resume:
         interval_seconds: float = 60.0,
     ) -> None:
         self.path = Path(path)
-        self.outputs = outputs
+        self.outputs = [Path(output) for output in outputs]
         self.objects = {name: holder for name, holder in objects.items() if holder is not None}
         self.settings = plain_settings(settings)
         self.interval_seconds = interval_seconds
@@ -159,44 +188,68 @@ class Resume:
 
     def attach(self, engine: Any) -> None:
         """Load the state, if there is one, and save from now on."""
-        if self.path.is_file():
-            self._load(engine)
+        state = read_checkpoint(self.path) if self.path.is_file() else {"event_files": {}}
+        if "iteration" in state:
+            self._load(engine, state)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
-        engine.add_event_handler(Events.COMPLETED, self._save)
+        if idist.get_rank() == 0 and "event_files" in state:
 
-    def _load(self, engine: Any) -> None:
-        state = read_checkpoint(self.path)
-        changed = {
-            name: (state["settings"].get(name), self.settings.get(name))
-            for name in {*state["settings"], *self.settings}
-            if state["settings"].get(name) != self.settings.get(name)
-        }
-        if changed:
-            details = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in sorted(changed.items()))
+            def cut() -> None:
+                cut_back(self.path.parent, state["event_files"])
+
+            engine.add_event_handler(Events.STARTED, cut)
+            if engine.state.epoch == engine.state.max_epochs:  # a validation that is done again is no new point
+                engine.add_event_handler(Events.COMPLETED, cut)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _load(self, engine: Any, state: Mapping[str, Any]) -> None:
+        if changes := describe_changes(state["settings"], self.settings):
             raise CheckpointError(
-                f"{self.path}: belongs to a run with other settings ({details}). "
-                "Choose another output_dir, or delete the file to start again."
+                f"{self.path}: belongs to a run with other settings ({changes}). Choose another output_dir, or pass "
+                "--resume False to start again."
             )
-        gone = [path for path in self.outputs if not Path(path).is_file()]
-        if gone and state["iteration"] >= engine.state.max_epochs * engine.state.epoch_length:
+        done, total = state["iteration"], engine.state.max_epochs * engine.state.epoch_length
+        if done > total:
             raise CheckpointError(
-                f"{gone[0]}: is gone, though the run of {self.path} is finished. "
-                "Put the file back, or delete the latter to train again."
+                f"{self.path}: the run has done {done} steps, more than the {total} that are asked for now. Ask for at "
+                f"least {done}, choose another output_dir, or pass --resume False to train {total} steps afresh."
             )
         for name, holder in self.objects.items():
             holder.load_state_dict(state["objects"][name])
-        engine.state.iteration = state["iteration"]
-        engine.state.epoch = state["iteration"] // engine.state.epoch_length
-        engine.data_loader.first_step = state["iteration"]
-        logger.info(f"{self.path}: continuing after step {state['iteration']}.")
+        engine.state.iteration = done
+        engine.state.epoch = done // engine.state.epoch_length
+        engine.data_loader.first_step = done
+        engine.finished = done == total and state.get("outputs_sha256") == self._hashes()
+        if done < total:
+            logger.info(f"{self.path}: continuing after step {done}.")
+
+    def _hashes(self) -> list[str | None]:
+        return [content_hash(output) for output in self.outputs]
 
     def _save_if_due(self, engine: Engine) -> None:
         if time.monotonic() - self._saved_at >= self.interval_seconds:
             self._save(engine)
 
-    def _save(self, engine: Engine) -> None:
+    def _finish(self, engine: Engine) -> None:
         if idist.get_rank() > 0:
             return
-        objects = {name: holder.state_dict() for name, holder in self.objects.items()}
-        save_atomically({"iteration": engine.state.iteration, "settings": self.settings, "objects": objects}, self.path)
+        hashes = self._hashes()
+        if None in hashes:
+            raise CheckpointError(
+                f"{self.outputs[hashes.index(None)]}: is not there at the end of the run, so {self.path} is not marked "
+                "as finished: leave the folder alone while the run is going on, and run the same command again."
+            )
+        self._save(engine, outputs_sha256=hashes)
+
+    def _save(self, engine: Engine, **mark: Any) -> None:
+        if idist.get_rank() > 0:
+            return
+        state = {
+            "iteration": engine.state.iteration,
+            "settings": self.settings,
+            "objects": {name: holder.state_dict() for name, holder in self.objects.items()},
+            "event_files": event_file_sizes(self.path.parent),
+            **mark,
+        }
+        save_atomically(state, self.path)
         self._saved_at = time.monotonic()

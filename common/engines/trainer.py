@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
-from monai.handlers import CheckpointLoader, MLFlowHandler
+from monai.handlers import CheckpointLoader, MLFlowHandler, ValidationHandler
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from .. import runs
 from ..data.loader import BatchLoader, PairLoader
+from ..files import write_errors_explained
 from ..lineage import Lineage
 from .averaging import WeightAveraging
 
@@ -66,7 +70,8 @@ def num_epochs(steps: int, steps_per_epoch: int, val_interval: int = 1) -> int:
 class StageTrainer(SupervisedTrainer):
     """MONAI's trainer for batches that are made on the device.
 
-    A run that a `Resume` handler has found finished is left as it is instead of being started again.
+    A run that a `Resume` handler has found finished is left as it is instead of being started again. One that has no
+    step left, but whose outputs are not all there, is validated and completed, which writes them.
 
     Args:
         device: where network and slices are.
@@ -80,7 +85,12 @@ class StageTrainer(SupervisedTrainer):
             learning rate of every tenth step.
         averaging: follows the weights of `network`, or None.
         lineage: learns which weights a `CheckpointLoader` among the handlers starts from, as in MONAI Label.
+
+    Attributes:
+        finished: whether all steps are done and all outputs written; `Resume` finds out.
     """
+
+    finished = False
 
     def __init__(
         self,
@@ -102,6 +112,7 @@ class StageTrainer(SupervisedTrainer):
                 handler.iteration_log = lambda _, step: step % 10 == 0
             if isinstance(handler, CheckpointLoader) and lineage is not None:
                 lineage.start_from(handler.load_path)
+        self._validations = [handler for handler in train_handlers or () if isinstance(handler, ValidationHandler)]
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -119,8 +130,29 @@ class StageTrainer(SupervisedTrainer):
             averaging.attach(self)
 
     def run(self) -> None:
-        """Train until `max_epochs`, from wherever the state stands."""
-        if self.state.epoch >= self.state.max_epochs:
-            self.logger.info(f"Nothing to do: all {self.state.iteration} steps are done.")
-            return
-        super().run()
+        """Train until `max_epochs`, from wherever the state stands; then let go of the folders that were claimed.
+
+        Raises:
+            WriteError: if a folder cannot be written to.
+        """
+        with ExitStack() as stack:
+            stack.callback(runs.release)
+            for folder in runs.claimed()[:1]:  # that of TensorBoard, whose errors do not say where they come from
+                stack.enter_context(write_errors_explained(folder))
+            if self.state.epoch < self.state.max_epochs:
+                super().run()
+            elif self.finished:
+                self.logger.info(
+                    f"Nothing to do: already finished, all {self.state.iteration} steps are done; "
+                    "--resume False trains again."
+                )
+            else:
+                self._complete()
+
+    def _complete(self) -> None:
+        """Do what follows the last step."""
+        self.logger.info(f"All {self.state.iteration} steps are done, but not all is written: writing it (again).")
+        self.fire_event(Events.STARTED)
+        for validate in self._validations:
+            validate(self)
+        self.fire_event(Events.COMPLETED)

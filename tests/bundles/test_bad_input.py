@@ -253,7 +253,7 @@ def pickled_network(path):
     [
         (other_network, r"tensors (that the network lacks|are not in the (file|network)), such as"),
         pytest.param(pickled_network, "not a file of weights that can be loaded safely"),
-        pytest.param(cut_short, "not a file of weights that can be loaded safely"),
+        pytest.param(cut_short, "is damaged, or not an archive of torch.save with checksums"),
     ],
     ids=["other network", "pickle", "truncated"],
 )
@@ -404,7 +404,7 @@ def test_device_that_this_machine_lacks(phantom, weights, config):
 
 def test_disk_without_room(phantom, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("common.data.disk_space.shutil.disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr("common.files.shutil.disk_usage", lambda _: usage._replace(free=10))
     error = fail(phantom, "pretrain_global", tmp_path, slices_in_memory_gib=0)
     assert_says(error, OSError, "must have room for the", "slices", "MiB free", "choose another cache_dir")
     assert not (tmp_path / "models").exists() and not list(phantom.cache_dir.glob("*.slices"))

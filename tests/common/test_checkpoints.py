@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import errno
+import io
+import os
 import pickle
+import random
+import zipfile
 
 import pytest
 import torch
 
 from common import checkpoints
-from common.checkpoints import CheckpointError
+from common.checkpoints import CheckpointError, checked_archive, read_weights, save_atomically
+from common.files import WriteError
 from common.networks import GlobalPretrainingNet, UNet2d
 
 
@@ -81,6 +87,116 @@ def test_damaged_file(tmp_path, content):
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.pt"):
         checkpoints.read_weights(tmp_path / "model.pt")
+
+
+SMALL = {"encoder.weight": torch.arange(40.0), "encoder.count": torch.tensor(7), "half": torch.ones(3, 5).bfloat16()}
+
+
+def zip_regions(content):
+    """Name every byte of an archive of `torch.save` by what it is."""
+    regions = ["end of the archive"] * len(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = archive.start_dir
+        for record in archive.infolist():
+            begin = record.header_offset
+            name, extra = (int.from_bytes(content[begin + at : begin + at + 2], "little") for at in (26, 28))
+            data = begin + 30 + name + extra
+            end = data + record.file_size
+            kinds = [
+                ("header", begin, begin + 30),
+                ("name", begin + 30, begin + 30 + name),
+                ("padding", data - extra, data),
+            ]
+            for kind, first, last in [*kinds, ("content", data, end), ("descriptor", end, end + 24)]:
+                regions[first:last] = [kind] * (last - first)
+            size = 46 + len(record.filename) + len(record.extra)
+            regions[start : start + size] = ["directory"] * size
+            start += size
+    return regions
+
+
+@pytest.mark.parametrize("way", ["torch", "ours", "with another record"])
+def test_a_flipped_byte_is_found_or_has_no_effect(tmp_path, way):
+    path = tmp_path / "model.pt"
+    torch.save(SMALL, path) if way == "torch" else save_atomically(SMALL, path)
+    if way == "with another record":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("lineage.json", "{}")
+    content, generator = path.read_bytes(), random.Random(0)
+    places: dict[str, list[int]] = {}
+    for place, region in enumerate(zip_regions(content)):
+        places.setdefault(region, []).append(place)
+    assert len(places) >= 6
+    found = dict.fromkeys(places, 0)
+    for region, all_places in places.items():
+        for place in generator.sample(all_places, min(25, len(all_places))):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << generator.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                weights = read_weights(path)
+            except CheckpointError as error:
+                assert str(path) in str(error)
+                found[region] += 1
+            else:
+                assert set(weights) == set(SMALL), (region, place)
+                for name, value in SMALL.items():
+                    assert torch.equal(weights[name], value) and weights[name].dtype == value.dtype, (region, place)
+    assert found["content"] == found["name"] == 25
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_short(tmp_path, share):
+    path = tmp_path / "model.pt"
+    save_atomically(SMALL, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"model\.pt: is damaged, or not an archive .* Copy it again"):
+        read_weights(path)
+
+
+def test_checked_archive_holds_what_the_file_does(tmp_path):
+    save_atomically(SMALL, tmp_path / "model.pt")
+    with zipfile.ZipFile(tmp_path / "model.pt") as old, zipfile.ZipFile(checked_archive(tmp_path / "model.pt")) as new:
+        assert new.namelist() == old.namelist()
+        assert all(new.read(name) == old.read(name) for name in old.namelist())
+
+
+def test_files_without_checksums_are_refused(tmp_path):
+    torch.save(SMALL, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert set(torch.load(tmp_path / "old.pt", weights_only=True)) == set(SMALL)
+    with pytest.raises(CheckpointError, match=r"rewritten by torch\.save\(torch\.load\(OLD\), NEW\)"):
+        read_weights(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("below", [None, "model"])
+def test_weights_that_are_not_finite(tmp_path, value, below):
+    weights = {**SMALL, "head.bias": torch.tensor([0.0, value])}
+    save_atomically({below: weights} if below else weights, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt: 'head\.bias' holds 1 values that are NaN or infinite, of 2"):
+        read_weights(tmp_path / "model.pt")
+
+
+def test_file_that_must_not_be_read(tmp_path, monkeypatch):
+    save_atomically(SMALL, tmp_path / "model.pt")
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(zipfile, "ZipFile", refuse)
+    with pytest.raises(CheckpointError, match="cannot be read .Permission denied.; get the right"):
+        read_weights(tmp_path / "model.pt")
+
+
+def test_full_disk_is_said_in_words(tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", fill)
+    with pytest.raises(WriteError, match=r"models cannot be written to: its disk is full \([0-9,.]+ MiB free\)"):
+        save_atomically(SMALL, tmp_path / "models" / "model.pt")
+    assert os.listdir(tmp_path / "models") == []
 
 
 def test_objects_are_refused(tmp_path):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 from ignite.engine import Events
-from monai.handlers import MLFlowHandler, from_engine, mlflow_handler
+from monai.handlers import MLFlowHandler, TensorBoardStatsHandler, from_engine, mlflow_handler
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.checkpoints import CheckpointError, read_weights
+from common.checkpoints import CheckpointError, read_checkpoint, read_weights, save_atomically
 from common.data.loader import BatchLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
 from common.engines import AutocastInferer, BatchPictures, Progress, Resume, SaveWeights, StageTrainer, StopOnNaN
 from common.engines.trainer import epoch_length, num_epochs
+from common.files import WriteError
 from common.losses import GlobalContrastiveLoss, JointLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, JointPretrainingNet, UNet2d
 from common.strategies import make_layout
@@ -41,6 +46,7 @@ class Run:
             outputs,
             interval_seconds,
         )
+        self.handlers = [*handlers, *(SaveWeights(self.network, path) for path in outputs), resume]
         self.trainer = StageTrainer(
             device="cpu",
             max_epochs=epochs,
@@ -49,7 +55,7 @@ class Run:
             optimizer=self.optimizer,
             loss_function=loss or GlobalContrastiveLoss(make_layout("GR", 6)),
             inferer=AutocastInferer(precision="float32"),
-            train_handlers=[*handlers, resume],
+            train_handlers=self.handlers,
         )
         self.trainer.add_event_handler(
             Events.ITERATION_COMPLETED, lambda engine: self.losses.append(engine.state.output["loss"].item())
@@ -91,14 +97,103 @@ def test_finished_run_is_left_alone(tmp_path):
         assert torch.equal(value, again.network.state_dict()[name])
 
 
-def test_finished_run_whose_output_is_gone_is_refused(tmp_path):
+def foreign(path):
+    save_atomically({"other": torch.ones(1)}, path)
+
+
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda path: path.write_bytes(b""), foreign], ids=["gone", "empty", "foreign"]
+)
+def test_finished_run_writes_an_output_again_that_is_not_its_own(tmp_path, spoil, caplog):
     output = tmp_path / "weights.pt"
-    Run(tmp_path, epochs=1, outputs=[output]).run()
-    Run(tmp_path, epochs=2, outputs=[output])  # not finished: there is nothing to miss
-    with pytest.raises(CheckpointError, match=r"weights\.pt: is gone.*delete the latter"):
-        Run(tmp_path, epochs=1, outputs=[output])
-    output.touch()
-    assert Run(tmp_path, epochs=1, outputs=[output]).run().losses == []
+    Run(tmp_path, epochs=2, outputs=[output]).run()
+    whole = output.read_bytes()
+    spoil(output)
+    with caplog.at_level("INFO"):
+        assert Run(tmp_path, epochs=2, outputs=[output]).run().losses == []
+    assert output.read_bytes() == whole and "already finished" not in caplog.text
+    with caplog.at_level("INFO"):
+        assert Run(tmp_path, epochs=2, outputs=[output]).run().losses == []
+    assert "already finished, all 4 steps are done; --resume False trains again" in caplog.text
+
+
+@pytest.mark.parametrize("fails_at", [1, 2], ids=["output", "mark"])
+def test_run_that_could_not_write_at_its_end_does_so_when_it_is_started_again(tmp_path, monkeypatch, fails_at):
+    output = tmp_path / "weights.pt"
+    whole = Run(tmp_path / "whole", epochs=2, outputs=[tmp_path / "whole.pt"]).run()
+    calls, replace = [], os.replace
+
+    def refuse(source, target):
+        calls.append(target)
+        if len(calls) == fails_at:
+            raise OSError(errno.EROFS, "Read-only file system")
+        replace(source, target)
+
+    part = Run(tmp_path, epochs=2, outputs=[output], interval_seconds=1000)
+    with monkeypatch.context() as patch, pytest.raises(WriteError, match="is read-only"):
+        patch.setattr(os, "replace", refuse)
+        part.run()
+    assert output.exists() == (fails_at == 2) and not (tmp_path / "resume.pt").exists()
+    again = Run(tmp_path, epochs=2, outputs=[output]).run()
+    assert again.losses == whole.losses and output.read_bytes() == (tmp_path / "whole.pt").read_bytes()
+
+
+def test_run_without_a_step_left_is_completed(tmp_path):
+    output = tmp_path / "weights.pt"
+    Run(tmp_path / "whole", epochs=2, outputs=[tmp_path / "whole.pt"]).run()
+
+    class Stop:
+        def attach(self, engine):
+            engine.add_event_handler(Events.COMPLETED, self.stop)
+
+        def stop(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, epochs=2, outputs=[output], handlers=[Stop()]).run()
+    assert read_checkpoint(tmp_path / "resume.pt")["iteration"] == 4 and not output.exists()
+    run = Run(tmp_path, epochs=2, outputs=[output], handlers=[Progress("global")])
+    assert run.run().losses == [] and output.read_bytes() == (tmp_path / "whole.pt").read_bytes()
+    assert Run(tmp_path, epochs=2, outputs=[output]).trainer.finished
+
+
+def test_output_that_vanishes_during_the_run(tmp_path):
+    run = Run(tmp_path, epochs=1, outputs=[tmp_path / "weights.pt"], interval_seconds=1000)
+    (resume,) = [handler for handler in run.handlers if isinstance(handler, Resume)]
+    resume.outputs.append(tmp_path / "nobody.pt")
+    with pytest.raises(CheckpointError, match=r"nobody\.pt: is not there at the end.*not marked as finished"):
+        run.run()
+    assert not (tmp_path / "resume.pt").exists()
+
+
+def test_fewer_steps_than_were_done_are_refused(tmp_path):
+    Run(tmp_path, epochs=3).run()
+    with pytest.raises(CheckpointError, match=r"has done 6 steps, more than the 4 .* --resume False to train 4 steps"):
+        Run(tmp_path, epochs=2)
+
+
+def test_curves_have_no_step_twice_after_a_resume(tmp_path):
+    class Interrupt:
+        def attach(self, engine):
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=6), self.stop)
+
+        def stop(self):
+            raise KeyboardInterrupt
+
+    def handlers():
+        loss = TensorBoardStatsHandler(
+            log_dir=str(tmp_path), tag_name="train_loss", output_transform=lambda out: out["loss"].item()
+        )
+        return [loss, BatchPictures(str(tmp_path), every_epochs=1)]
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path, epochs=4, handlers=[*handlers(), Interrupt()]).run()  # the state is that of step 4
+    Run(tmp_path, epochs=4, handlers=handlers()).run()
+    Run(tmp_path, epochs=4, handlers=handlers()).run()  # finished: nothing is removed
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "images": 0}).Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == list(range(1, 9))
+    # The first batch of each process is shown besides those of the epochs.
+    assert [event.step for event in events.Images("batch/images")] == [1, 2, 4, 6, 8]
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -1,0 +1,85 @@
+"""The folders that runs write to: one run in each, and none that cannot be written to, said before the work begins."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from filelock import FileLock
+
+from common.checkpoints import save_atomically
+from common.errors import root_cause
+from common.files import WriteError
+from common.networks import UNet2d
+from common.runs import LOCK, FolderInUse, claimed
+
+from .conftest import BUNDLES, OPTIONS, contents
+
+TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
+
+
+def run_and_fail(phantom, config, folder, **overrides):
+    with pytest.raises(RuntimeError) as caught:
+        phantom.run(config, folder, **overrides)
+    return root_cause(caught.value)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_every_run_claims_its_folders_before_it_works(bundle):
+    for name, config in contents(BUNDLES[bundle]).items():
+        folders = "@output_dir, @ckpt_dir" if name in TRAINING else "@output_dir"
+        listed = config["training" if name in TRAINING else "run"]
+        place = listed.index(f"$runs.claim({folders})")
+        assert listed[place - 1] == "$devices.check_device(@device)", name
+        assert (listed[-1] == "$runs.release()") == (name not in TRAINING), name  # the trainer releases by itself
+        if name in TRAINING and name != "pretrain_joint":
+            overlay = BUNDLES[bundle] / "configs" / f"multi_gpu_{name}.json"
+            assert '"$distributed.join()",\n        "$runs.claim(@output_dir, @ckpt_dir)",' in overlay.read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"), [*((name, "output_dir") for name in OPTIONS), *((name, "ckpt_dir") for name in TRAINING)]
+)
+def test_second_run_in_a_folder_is_refused(phantom, tmp_path, config, folder):
+    name = config if folder == "output_dir" else "models"
+    (tmp_path / name).mkdir()
+    with FileLock(tmp_path / name / LOCK):
+        error = run_and_fail(phantom, config, tmp_path)
+    assert isinstance(error, FolderInUse) and f"{tmp_path / name} is in use by another run" in str(error)
+    assert claimed() == []
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_folder_that_is_a_file(phantom, tmp_path, config):
+    (tmp_path / config).touch()
+    error = run_and_fail(phantom, config, tmp_path)
+    assert isinstance(error, WriteError) and f"{tmp_path / config} cannot be written to: a file has the" in str(error)
+
+
+def test_failed_run_leaves_no_folder(phantom, tmp_path):
+    assert "no such file" in str(run_and_fail(phantom, "evaluate", tmp_path))
+    assert claimed() == [] and list(tmp_path.iterdir()) == []
+
+
+def test_segmenting_goes_on_beside_a_training(phantom, tmp_path):
+    save_atomically(UNet2d(4).state_dict(), tmp_path / "models" / "model.pt")
+    with FileLock(tmp_path / "models" / LOCK):
+        phantom.run("inference", tmp_path, input=phantom.image("patient007"), pictures=False)
+    assert len(list((tmp_path / "inference").iterdir())) == 1
+
+
+def test_model_of_a_finished_run_is_put_back(phantom, tmp_path, capsys):
+    """Of another run with the same `ckpt_dir`, for instance."""
+    phantom.run("train", tmp_path, initialisation="random")
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.pt") if path.name != "resume.pt"}
+    assert len(files) == 4
+    for path in files:
+        save_atomically(UNet2d(4).state_dict(), path)
+    phantom.run("train", tmp_path, initialisation="random")
+    assert {path: path.read_bytes() for path in files} == files
+    assert "All 2 steps are done, but not all is written" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "models")
+    phantom.run("train", tmp_path, initialisation="random")
+    assert {path: path.read_bytes() for path in files} == files
+    phantom.run("train", tmp_path, initialisation="random")
+    assert "already finished, all 2 steps are done; --resume False trains again" in capsys.readouterr().out
