@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from .data.cache import describe_failure
+from .data.volume_files import stem
 from .files import atomic_file
 from .pictures import draw_comparison
 
@@ -23,8 +24,7 @@ logger = logging.getLogger(__name__)
 
 def segmentation_path(image_path: str, output_dir: str) -> Path:
     """Name the segmentation of a file: `<output_dir>/<name>_seg.nii.gz`."""
-    name = Path(image_path).name.removesuffix(".gz").removesuffix(".nii")
-    return Path(output_dir) / f"{name}_seg.nii.gz"
+    return Path(output_dir) / f"{stem(image_path)}_seg.nii.gz"
 
 
 def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None:

@@ -37,8 +37,8 @@ from tqdm import tqdm
 
 from ..files import atomic_file
 from ..transforms.volume import VolumeError
-from .datalists import DatasetError
 from .disk_space import check_room, room_on_disk
+from .volume_files import DatasetError
 
 logger = logging.getLogger(__name__)
 
