@@ -260,7 +260,7 @@ def _listed(index: Path, key: str) -> _Files:
         found = []
         for section in _JSON_SECTIONS:
             for entry in content.get(section) or []:
-                item = {"image": entry} if isinstance(entry, str) else entry
+                item = {"image": entry} if section == "test" and isinstance(entry, str) else entry
                 name = str(item.get("id", stem(item["image"])))
                 if key in item:
                     found.append((name, Path(os.path.normpath(index.parent / item[key]))))

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from common.checkpoints import CheckpointError, save_atomically
-from common.data.datalists import DatasetError
 from common.data.splits import SplitError
+from common.data.volume_files import DatasetError
 from common.errors import root_cause
 from common.networks import UNet2d
 from common.transforms import VolumeError
