@@ -98,7 +98,9 @@ def _images(path: Path) -> list[Path]:
             raise DatasetError(f"input must be images, got the folder {str(path)!r} without any. {_instead(path)}")
         return found
     if not path.exists():
-        raise DatasetError(f"input (or dataset_dir) must be a NIfTI file or a folder, got {str(path)!r}, which does not exist.")
+        raise DatasetError(
+            f"input (or dataset_dir) must be a NIfTI file or a folder, got {str(path)!r}, which does not exist."
+        )
     if path.suffix.lower() == ".img":
         headers = [path.with_suffix(suffix) for suffix in (".hdr", ".HDR") if path.with_suffix(suffix).is_file()]
         if not headers:

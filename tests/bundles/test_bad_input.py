@@ -189,7 +189,7 @@ def test_no_input(phantom, weights, make):
     if make:
         folder.mkdir()
     error = fail(phantom, "inference", weights, input=folder)
-    assert_says(error, DatasetError, "input must", folder)
+    assert_says(error, DatasetError, "must be", folder)
 
 
 def test_good_files_are_segmented_and_bad_ones_listed(phantom, weights, capsys):
