@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from ignite.engine import Events
-from monai.data import Dataset, list_data_collate
+from monai.data import Dataset, MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
+from .coverage import body_outside
 from .data.cache import describe_failure
 from .data.nifti import read_header
-from .files import atomic_file
+from .data.volume_files import few, stem
+from .files import WriteError, atomic_file
 from .pictures import draw_comparison
 
 logger = logging.getLogger(__name__)
 
+_MOST = 0.8  # of the body; in real volumes of the heart and of the prostate .15 to .67 lie outside the window
+
 
 def segmentation_path(image_path: str, output_dir: str) -> Path:
     """Name the segmentation of a file: `<output_dir>/<name>_seg.nii.gz`."""
-    name = Path(image_path).name.removesuffix(".gz").removesuffix(".nii")
-    return Path(output_dir) / f"{name}_seg.nii.gz"
+    return Path(output_dir) / f"{stem(image_path)}_seg.nii.gz"
 
 
 def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None:
@@ -59,10 +63,12 @@ def segment_volumes(
 ) -> list[Path]:
     """Segment the volumes of a dataset one after another.
 
+    The log says which segmentations lack structures, and of which volumes the network has hardly seen anything.
+
     Args:
         evaluator: its postprocessing must leave the label map (1, X, Y, Z) on the native grid under "pred".
         dataset: lazy; its data has the path of a NIfTI file under "image", its items the preprocessed volume.
-        output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`.
+        output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither.
         class_names: names of the classes, the background's first.
         pictures: draw the outlines over slices of every volume.
 
@@ -70,28 +76,65 @@ def segment_volumes(
         The files written.
 
     Raises:
+        WriteError: as soon as `output_dir` cannot be written to; the log says how many segmentations were.
         SystemExit: with status 1 after the last volume if any could not be segmented; the log names them.
     """
     written: list[Path] = []
     failures: list[str] = []
+    doubts: list[str] = []
     items: list[dict[str, Any]] = list(dataset.data)
+    old = [target for target in (segmentation_path(item["image"], output_dir) for item in items) if target.exists()]
+    if old:
+        logger.warning(f"{len(old)} segmentations that are in {output_dir} will be replaced: {few(old)}.")
     for index, item in enumerate(tqdm(items, desc="Segmenting", unit="volume")):
         path = item["image"]
         try:
-            labels = _segment(evaluator, dataset[index])
+            volume = dataset[index]
+            labels = _segment(evaluator, volume)
+            doubt = _doubt(volume["image"], labels, path, class_names)
             target = segmentation_path(path, output_dir)
-            save_segmentation(labels, path, target)
-            if pictures:
-                title = f"{Path(path).name} (not verified by anyone)"
-                draw_comparison(path, None, labels, class_names, title, target.with_name(target.name[:-7] + ".png"))
-            written.append(target)
+            _save(labels, path, target, class_names if pictures else None)
+        except WriteError:  # the next file would fare no better
+            logger.error(f"{len(written)} of {len(items)} segmentations were written to {output_dir}.")
+            raise
         except Exception as error:  # one bad file must not cost the others
             failures.append(describe_failure(error, path))
+        else:
+            written.append(target)
+            if doubt:
+                logger.warning(doubt)
+                doubts.append(doubt)
     logger.info(f"Wrote {len(written)} of {len(items)} segmentations to {output_dir}.")
+    if doubts:
+        logger.warning("\n".join([f"{len(doubts)} of {len(written)} segmentations are doubtful:", *doubts]))
     if failures:
         logger.error("\n".join([f"{len(failures)} of {len(items)} files could not be segmented:", *failures]))
         raise SystemExit(1)
     return written
+
+
+def _save(labels: np.ndarray, path: str, target: Path, drawn: Sequence[str] | None) -> None:
+    """Write a segmentation and, if names of classes are given, its picture: both of them or neither."""
+    with ExitStack() as files:
+        save_segmentation(labels, path, files.enter_context(atomic_file(target)))
+        if drawn is not None:
+            picture = files.enter_context(atomic_file(target.with_name(target.name[:-7] + ".png")))
+            draw_comparison(path, None, labels, drawn, f"{Path(path).name} (not verified by anyone)", picture)
+
+
+def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
+    """Say why a segmentation may be wrong; nothing if there is no reason."""
+    found = set(np.unique(labels).tolist())
+    absent = [name for value, name in enumerate(class_names) if value > 0 and value not in found]
+    reasons = []
+    if absent:
+        reasons.append(f"no {', '.join(absent)} {'was' if len(absent) == 1 else 'were'} found")
+    if (outside := body_outside(image, path)) > _MOST:
+        reasons.append(
+            f"{outside:.0%} of what is bright lies outside the window around the centre that the network sees: crop "
+            "the file to what is to be segmented"
+        )
+    return f"{path}: {'; '.join(reasons)}." if reasons else ""
 
 
 def _segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 
-from common.data.datalists import image_label_folders, nifti_files
+from common.data.datalists import image_label_folders
+from common.data.inputs import images
 from common.evaluation import volume_dice
 from common.files import write_text_atomically
 from common.pictures import COLOURS
@@ -51,7 +52,7 @@ def prostate_smoke(data_dir: str, output_dir: str = "", pictures_dir: str = "", 
     logging.basicConfig(level=logging.WARNING)
     root = Path(output_dir).resolve() if output_dir else REPOSITORY / "runs" / "prostate_smoke"
     four_d = image_label_folders(Path(data_dir, "Task05_like"))
-    three_d = nifti_files(Path(data_dir, "T2_only"))
+    three_d = images(Path(data_dir, "T2_only"))
     items = [*four_d, *three_d]
     labelled = [item for item in items if "label" in item]
     if not labelled:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import monai.bundle
 import nibabel
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def run(command, *options):
         subprocess.run(command if "*" in command else words, shell="*" in command, check=True)
         return
     with undisturbed(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["monai.bundle", *words[3:]])
+        patch.setattr(sys, "argv", [monai.bundle.__path__[0] + "/__main__.py", *words[3:]])  # as `python -m` sets it
         runpy.run_module("monai.bundle", run_name="__main__")
 
 

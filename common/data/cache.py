@@ -33,9 +33,9 @@ from tqdm import tqdm
 from ..checkpoints import checked_archive
 from ..files import WriteError, atomic_file
 from ..transforms.volume import VolumeError
-from .datalists import DatasetError
 from .disk_space import check_room, room_on_disk
 from .nifti import nifti_files
+from .volume_files import DatasetError
 
 logger = logging.getLogger(__name__)
 

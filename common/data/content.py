@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 from monai.data import MetaTensor
 from tqdm import tqdm
 
 from .cache import num_cores
+from .nifti import read_nifti, voxels_hash
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,8 @@ class Content(NamedTuple):
 
 
 def voxels_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 over the shape and the voxels, as float32 in C order, that a NIfTI file holds.
-
-    Header, compression, data type and axes of length one at the end make no difference to it. Another orientation of
-    the same voxels does.
-    """
-    voxels = np.asanyarray(nibabel.load(path).dataobj)
-    shape = list(voxels.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    digest = hashlib.sha256(repr(shape).encode())
-    digest.update(np.ascontiguousarray(voxels, dtype="<f4").data)
-    return digest.hexdigest()
+    """Return the SHA-256 over the voxels of a NIfTI file, see `nifti.voxels_hash`."""
+    return voxels_hash(np.asanyarray(read_nifti(path).dataobj))
 
 
 def of_volume(volume: Mapping[str, Any]) -> Content | None:

@@ -6,8 +6,8 @@ other datasets there are a layout of folders and a datalist in JSON. A datalist 
 id, the path of its image and, where there is one, of its label. Which volume serves for what is not decided here but by
 the split file, see `splits`.
 
-This is the only module of the package that knows how the files of a dataset are called. Files and folders whose names
-begin with a dot are passed over everywhere, also the `._*` that macOS puts into archives.
+This is the only module of the package that knows how the files of a dataset are called. Which files are volumes at all
+is said in `volume_files`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.data import load_decathlon_datalist
+from .pairing import dataset_root, no_folder, pair, usable
+from .volume_files import DatasetError, few, stem, volume_called, volumes_in
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".nii.gz", ".nii")
 _ACDC_PATIENT = re.compile(r"patient\d{3}")
 _ACDC_SUBFOLDERS = ("", "training", "database/training")
 _ACDC_FRAMES = ("01", "04")  # end-diastole is frame 4 in patient090 and frame 1 in all other training patients
@@ -39,19 +38,6 @@ _JSON_SECTIONS = ("training", "validation", "test")
 
 _Item = dict[str, str]
 _Files = list[tuple[str, Path]]  # id and path of each file
-
-
-class DatasetError(FileNotFoundError):
-    """A dataset folder is missing or does not hold the files that its layout prescribes.
-
-    Args:
-        message: what is wrong and what to do.
-        usable: the items that nothing is wrong with.
-    """
-
-    def __init__(self, message: str, usable: Sequence[_Item] = ()) -> None:
-        super().__init__(message)
-        self.usable = list(usable)
 
 
 def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
@@ -80,7 +66,7 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     def is_root(folder: Path) -> bool:
         return (folder.name != "testing" or folder == Path(dataset_dir)) and bool(patients(folder))
 
-    root = _root(dataset_dir, is_root)
+    root = dataset_root(dataset_dir, is_root)
     if root is None:
         tried = [Path(dataset_dir, subfolder) for subfolder in _ACDC_SUBFOLDERS]
         places = ", ".join(f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for folder in tried)
@@ -96,7 +82,7 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
             items.append(_acdc_item(patient))
         except DatasetError as error:
             problems.append(str(error))
-    return _without(problems, items)
+    return usable(problems, items)
 
 
 def msd_prostate(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
@@ -116,17 +102,15 @@ def msd_prostate(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     Raises:
         DatasetError: see `image_label_folders`; also if `dataset.json` says something else.
     """
+    root = _images_root(dataset_dir)
     try:
-        items, problem = image_label_folders(dataset_dir), ""
+        items, problem = _image_label_items(root), ""
     except DatasetError as error:
-        if not error.usable:
-            raise
         items, problem = error.usable, str(error)
-    root = Path(items[0]["image"]).parents[1]
     index = root / _MSD_INDEX
     if not index.is_file():
         logger.info(f"{root} has no {_MSD_INDEX}; its channels and labels are taken to be those of MSD Task05.")
-        return _without([problem], items)
+        return usable([problem], items)
     content = _json(index)
     for key, expected in _MSD_PROSTATE.items():
         found = content.get(key)
@@ -139,9 +123,9 @@ def msd_prostate(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     problems = [problem]
     if missing := [path for path in listed if not (root / path).is_file()]:
         problems.append(
-            f"{index} lists {len(missing)} files that are not there: {_few(missing)}. Unpack the archive again."
+            f"{index} lists {len(missing)} files that are not there: {few(missing)}. Unpack the archive again."
         )
-    return _without(problems, items)
+    return usable(problems, items)
 
 
 def mmwhs(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
@@ -160,24 +144,24 @@ def mmwhs(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     """
 
     def files(root: Path) -> list[tuple[re.Match[str], Path]]:
-        found = [file for subfolder in _MMWHS_SUBFOLDERS for file in _nifti_in(root / subfolder)]
-        matches = [(_MMWHS_FILE.fullmatch(_stem(file)), file) for file in found]
+        found = [file for subfolder in _MMWHS_SUBFOLDERS for file in volumes_in(root / subfolder)]
+        matches = [(_MMWHS_FILE.fullmatch(stem(file)), file) for file in found]
         return [(match, file) for match, file in matches if match]
 
     def is_root(folder: Path) -> bool:
         return any(match[0].startswith("mr_train") and match[2] == "image" for match, _ in files(folder))
 
-    root = _root(dataset_dir, is_root)
+    root = dataset_root(dataset_dir, is_root)
     if root is None:
         raise DatasetError(
             "dataset_dir must hold the MR training volumes of MM-WHS (mr_train/mr_train_1001_image.nii.gz and "
-            f"..._label.nii.gz), got {os.fspath(dataset_dir)!r}{_no_folder(dataset_dir)}. Set dataset_dir to the "
+            f"..._label.nii.gz), got {os.fspath(dataset_dir)!r}{no_folder(dataset_dir)}. Set dataset_dir to the "
             "folder that mr_train was unpacked to; the data is at https://zmiclab.github.io/zxh/0/mmwhs/."
         )
     images, labels = (
         [(match[1], file) for match, file in files(root) if match[2] == kind] for kind in ("image", "label")
     )
-    return _pair(images, labels)
+    return pair(images, labels)
 
 
 def image_label_folders(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
@@ -196,17 +180,7 @@ def image_label_folders(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     Raises:
         DatasetError: if there is no image in `imagesTr`, two files have one id, or a label has no image.
     """
-    root = _root(dataset_dir, _has_images)
-    if root is None:
-        raise DatasetError(
-            f"dataset_dir must hold a folder {_IMAGES} with NIfTI files, got {os.fspath(dataset_dir)!r}"
-            f"{_no_folder(dataset_dir)}. Set dataset_dir to the folder that has {_IMAGES} and {_LABELS} in it."
-        )
-    images, labels = (
-        [(_stem(file), file) for name in names for file in _nifti_in(root / name)]
-        for names in ((_IMAGES, _UNLABELLED), (_LABELS,))
-    )
-    return _pair(images, labels)
+    return _image_label_items(_images_root(dataset_dir))
 
 
 def further_image_ids(dataset_dir: str | os.PathLike[str], number: int) -> list[str]:
@@ -219,36 +193,12 @@ def further_image_ids(dataset_dir: str | os.PathLike[str], number: int) -> list[
     Returns:
         Fewer ids, or none, if there are not that many. The log says how many there are.
     """
-    root = _root(dataset_dir, _has_images)
+    root = dataset_root(dataset_dir, _has_images)
     if root is None:
         return []
-    ids = [_stem(file) for file in _nifti_in(root / _UNLABELLED)][:number]
-    logger.info(f"{len(ids)} of {number} further volumes to pre-train on are in {root / _UNLABELLED}: {_few(ids)}.")
+    ids = [stem(file) for file in volumes_in(root / _UNLABELLED)][:number]
+    logger.info(f"{len(ids)} of {number} further volumes to pre-train on are in {root / _UNLABELLED}: {few(ids)}.")
     return ids
-
-
-def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[_Item]:
-    """List images and further ones that lie in the same folders, such as the studies that nobody has labelled yet.
-
-    A folder that holds a label as well is passed over: what else is in it need not be an image.
-
-    Args:
-        items: with the paths "image" and, if there is one, "label".
-        number: how many images at most.
-
-    Returns:
-        Items with an image only: the given ones, then NIfTI files ordered by path; none if all folders are passed over.
-        The log says which they are.
-    """
-    items = list(items)
-    given = [Path(item["image"]) for item in items]
-    with_labels = {Path(item["label"]).parent for item in items if "label" in item}
-    folders = sorted({path.parent for path in given} - with_labels)
-    further = [file for folder in folders for file in _nifti_in(folder) if file not in given]
-    found = [*(path for path in given if path.parent in folders), *further][:number]
-    if found:
-        logger.info(f"{len(found)} images are read without labels, those given and others beside them: {_few(found)}.")
-    return [{"id": _stem(path), "image": str(path)} for path in found]
 
 
 def json_datalist(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
@@ -268,24 +218,13 @@ def json_datalist(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     Raises:
         DatasetError: if there is no such file or it is no datalist, two items have one id, or a file is not there.
     """
-    index = next((path for name in _JSON_NAMES if (path := Path(dataset_dir, name)).is_file()), None)
+    index = _index(dataset_dir)
     if index is None:
         raise DatasetError(
             f"dataset_dir must hold a datalist, {' or '.join(_JSON_NAMES)}, got {os.fspath(dataset_dir)!r}"
-            f"{_no_folder(dataset_dir)}. Write one as MONAI's load_decathlon_datalist reads it."
+            f"{no_folder(dataset_dir)}. Write one as MONAI's load_decathlon_datalist reads it."
         )
-    sections = [section for section in _JSON_SECTIONS if _json(index).get(section)]
-    try:
-        entries = [entry for section in sections for entry in load_decathlon_datalist(index, True, section)]
-        images, labels = (
-            [(str(entry.get("id", _stem(Path(entry["image"])))), Path(entry[key])) for entry in entries if key in entry]
-            for key in ("image", "label")
-        )
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(
-            f"{index} must have items with an image, and a label if there is one, each the path of one file "
-            f"({type(error).__name__}: {error}). Write it as MONAI's load_decathlon_datalist reads it."
-        ) from error
+    images, labels = (_listed(index, key) for key in ("image", "label"))
     if not images:
         raise DatasetError(f"{index} must list volumes in {' or '.join(_JSON_SECTIONS)}, got none. Add them.")
     missing = {path for _, path in (*images, *labels) if not path.is_file()}
@@ -294,130 +233,72 @@ def json_datalist(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     ]
     incomplete = {name for name, path in (*images, *labels) if path in missing}
     images, labels = ([(name, path) for name, path in files if name not in incomplete] for files in (images, labels))
-    return _pair(images, labels, problems)
+    return pair(images, labels, problems)
 
 
-def nifti_files(path: str | os.PathLike[str]) -> list[_Item]:
-    """List one NIfTI file, or those directly in a folder.
+def listed_labels(folder: Path) -> set[Path]:
+    """Return the labels that a datalist in a folder lists (see `json_datalist`); none if there is no valid one."""
+    index = _index(folder)
+    try:
+        return {path for _, path in _listed(index, "label")} if index else set()
+    except DatasetError:  # that of another program
+        return set()
 
-    Args:
-        path: a file, whatever its name, or a folder. In a folder, names that begin with a dot and names that do not end
-            in .nii.gz or .nii are passed over.
 
-    Returns:
-        One item for each file, ordered by name: `{"id": name without suffix, "image": path}`.
+def _index(folder: str | os.PathLike[str]) -> Path | None:
+    return next((path for name in _JSON_NAMES if (path := Path(folder, name)).is_file()), None)
 
-    Raises:
-        DatasetError: if the path does not exist, the folder has no NIfTI file, or two files differ in the suffix only,
-            so that their segmentations would have one name.
+
+def _listed(index: Path, key: str) -> _Files:
+    """Return the images or labels of a datalist in JSON.
+
+    Read here and not by MONAI's `load_decathlon_datalist`, which cannot read a file with a byte-order mark, and takes
+    an id for a path if a file is called like it.
     """
-    path = Path(path)
-    if path.is_file():
-        files = [path]
-    elif path.is_dir():
-        files = _nifti_in(path)
-    else:
-        raise DatasetError(f"input must be a NIfTI file or a folder of them, got {str(path)!r}, which does not exist.")
-    if not files:
+    content = _json(index)
+    try:
+        found = []
+        for section in _JSON_SECTIONS:
+            for entry in content.get(section) or []:
+                item = {"image": entry} if section == "test" and isinstance(entry, str) else entry
+                name = str(item.get("id", stem(item["image"])))
+                if key in item:
+                    found.append((name, Path(os.path.normpath(index.parent / item[key]))))
+        return found
+    except (TypeError, KeyError, AttributeError) as error:
         raise DatasetError(
-            f"input must hold files that end in .nii.gz or .nii, got the folder {str(path)!r} without any."
-        )
-    items = [{"id": _stem(file), "image": str(file)} for file in files]
-    names = [item["id"] for item in items]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"input must have each name once, got {', '.join(repeated)} with two suffixes in {path}.")
-    return items
+            f"{index} must have items with an image, and a label if there is one, each the path of one file "
+            f"({type(error).__name__}: {error}). Write it as MONAI's load_decathlon_datalist reads it."
+        ) from error
 
 
-def _root(dataset_dir: str | os.PathLike[str], is_root: Callable[[Path], bool]) -> Path | None:
-    """Return the folder in which a dataset lies: the given one, or the one below it that can be it; else None.
-
-    Archives are often unpacked into a folder of their own name, and then lie one level deeper than expected.
-
-    Raises:
-        DatasetError: if several folders below can be it.
-    """
-    given = Path(dataset_dir)
-    if is_root(given):
-        return given
-    below = sorted(path for path in given.iterdir() if path.is_dir()) if given.is_dir() else []
-    roots = [folder for folder in below if not folder.name.startswith(".") and is_root(folder)]
-    if len(roots) > 1:
+def _images_root(dataset_dir: str | os.PathLike[str]) -> Path:
+    """Return the folder that has `imagesTr` in it."""
+    root = dataset_root(dataset_dir, _has_images)
+    if root is None:
         raise DatasetError(
-            f"dataset_dir must hold one dataset, got {os.fspath(dataset_dir)!r} with {_few(roots)}. Set dataset_dir to "
-            "one of them."
+            f"dataset_dir must hold a folder {_IMAGES} with NIfTI files, got {os.fspath(dataset_dir)!r}"
+            f"{no_folder(dataset_dir)}. Set dataset_dir to the folder that has {_IMAGES} and {_LABELS} in it."
         )
-    if not roots:
-        return None
-    logger.warning(f"The dataset lies one level deeper than dataset_dir says: {roots[0]} is used.")
-    return roots[0]
+    return root
 
 
-def _pair(images: _Files, labels: _Files, problems: Iterable[str] = ()) -> list[_Item]:
-    """Put images and labels of the same id together, ordered by id; an id must be there once, with an image."""
-    problems = list(problems)
-    repeated: set[str] = set()
-    for kind, files in (("image", images), ("label", labels)):
-        names = [name for name, _ in files]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            paths = [path for own, path in files if own == name]
-            problems.append(f"{_few(paths)} have one id, {name}, but a volume has one {kind}. Keep one of them.")
-            repeated.add(name)
-    label_of = dict(labels)
-    names = [name for name, _ in images]
-    for name, path in sorted(label_of.items()):
-        if name not in names:
-            problems.append(f"{path} is a label without an image of the id {name}. Add the image, or remove the label.")
-    items = [
-        {"id": name, "image": str(path), **({"label": str(label_of[name])} if name in label_of else {})}
-        for name, path in sorted(images)
-        if name not in repeated
-    ]
-    return _without(problems, items)
-
-
-def _without(problems: Iterable[str], items: list[_Item]) -> list[_Item]:
-    """Return the items if there is no problem.
-
-    Raises:
-        DatasetError: with all problems, and the items as those that can be used.
-    """
-    if message := _lines(problems):
-        raise DatasetError(message, items)
-    return items
-
-
-def _lines(messages: Iterable[str]) -> str:
-    return "\n".join(message for message in messages if message)
-
-
-def _few(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values[:10])) + (", ..." if len(values) > 10 else "")
-
-
-def _no_folder(dataset_dir: str | os.PathLike[str]) -> str:
-    return "" if os.path.isdir(dataset_dir) else " (no such folder)"
+def _image_label_items(root: Path) -> list[_Item]:
+    images, labels = (
+        [(stem(file), file) for name in names for file in volumes_in(root / name)]
+        for names in ((_IMAGES, _UNLABELLED), (_LABELS,))
+    )
+    return pair(images, labels)
 
 
 def _has_images(root: Path) -> bool:
-    return bool(_nifti_in(root / _IMAGES))
-
-
-def _nifti_in(folder: Path) -> list[Path]:
-    """Return the NIfTI files directly in a folder, ordered by name; none if it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.iterdir() if file.name.endswith(_SUFFIXES) and not file.name.startswith("."))
-
-
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".nii")
+    return bool(volumes_in(root / _IMAGES))
 
 
 def _json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte-order mark
     except ValueError as error:  # not JSON, or not text
         raise DatasetError(f"{path} must be valid JSON: {error}. Replace it by the one of the archive.") from error
     if not isinstance(content, dict):
@@ -437,8 +318,8 @@ def _acdc_item(patient: Path) -> _Item:
     frames = list(dict.fromkeys([*_ACDC_FRAMES, *_acdc_end_diastole(patient)]))
     for frame in frames:
         stem = f"{patient.name}_frame{frame}"
-        if image := _nifti(patient, stem):
-            label = _nifti(patient, f"{stem}_gt")
+        if image := volume_called(patient, stem):
+            label = volume_called(patient, f"{stem}_gt")
             item = {"id": patient.name, "image": str(image)}
             return item | {"label": str(label)} if label else item
     raise DatasetError(
@@ -453,9 +334,3 @@ def _acdc_end_diastole(patient: Path) -> list[str]:
     info = patient / "Info.cfg"
     text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
     return [f"{int(number):02d}" for number in _ACDC_END_DIASTOLE.findall(text)]
-
-
-def _nifti(folder: Path, stem: str) -> Path | None:
-    """Return the NIfTI file of this name, compressed or not, or None if there is none."""
-    paths = (folder / f"{stem}{suffix}" for suffix in _SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)

@@ -180,7 +180,7 @@ _Draws = dict[str, dict[str, tuple[_Ids, _Ids]]]
 def _read(path: Path) -> tuple[_Ids, _Ids, _Draws]:
     """Read and check a whole split file; returns pre-training ids, test ids and (labelled, validation) of each draw."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte-order mark
     except FileNotFoundError:
         raise SplitError(f"path must be a split file, got {str(path)!r}, which does not exist.") from None
     except ValueError as error:  # not JSON, or not text

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from common.checkpoints import CheckpointError, save_atomically
-from common.data.datalists import DatasetError
 from common.data.splits import SplitError
+from common.data.volume_files import DatasetError
 from common.errors import root_cause
 from common.networks import UNet2d
 from common.transforms import VolumeError
@@ -189,7 +189,7 @@ def test_no_input(phantom, weights, make):
     if make:
         folder.mkdir()
     error = fail(phantom, "inference", weights, input=folder)
-    assert_says(error, DatasetError, "input must", folder)
+    assert_says(error, DatasetError, "must be", folder)
 
 
 def test_good_files_are_segmented_and_bad_ones_listed(phantom, weights, capsys):

@@ -114,7 +114,7 @@ def test_entry_points(configs, config):
     if config in TRAINING:
         assert content["run"] == "%training"
     steps = content["training"] if config in TRAINING else content["run"]
-    assert steps[0] == "$errors.show_cause_last()"
+    assert steps[:2] == ["$errors.show_cause_last()", "$command_line.check()"]
     assert ("prepare" in content) == (config == "pretrain_global")
 
 
@@ -212,7 +212,7 @@ def test_unlabelled_volumes_are_selected_alike(configs):
     selection = configs["pretrain_global"]["train"]["dataset"]["data"]
     assert configs["train"]["unlabelled"]["dataset"]["data"] == (
         f"$[] if @batch_norm_statistics != 'recomputed' else {selection.removeprefix('$')} "
-        "if os.path.isdir(@dataset_dir) else datalists.images_beside(@train#dataset#data, 20)"
+        "if os.path.isdir(@dataset_dir) else inputs.images_beside(@train#dataset#data, 20)"
     )
 
 

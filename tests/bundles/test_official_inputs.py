@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from common.checkpoints import read_checkpoint, read_weights, save_atomically
-from common.data.datalists import DatasetError
+from common.data.volume_files import DatasetError
 from common.errors import root_cause
 from common.networks import UNet2d
 from common.transforms import VolumeError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -12,12 +14,17 @@ import pytest
 import torch
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
-from monai.transforms import Compose, LoadImaged
+from monai.transforms import Compose, Invertd, LoadImaged, ResizeWithPadOrCropd
 
 import common.segmentation as segmentation
+from common.coverage import body_outside
+from common.data.datalists import acdc
 from common.data.nifti import NiftiReader
+from common.files import WriteError
 from common.segmentation import save_segmentation, segment_volumes, segmentation_path
 from common.transforms import CheckVolumed
+from experiments.stages import load_config
+from tests.conftest import REPOSITORY
 
 SHAPE = (7, 6, 3)
 NAMES = ["background", "object"]
@@ -51,7 +58,9 @@ def make_image(sform=1, qform=1, dtype=np.int16, shape=SHAPE):
         ("a.nii", "a"),
         ("a.b.nii.gz", "a.b"),
         ("nii.gz.nii", "nii.gz"),
-        ("scan.hdr", "scan.hdr"),
+        ("scan.hdr", "scan"),
+        ("X.NII.GZ", "X"),
+        ("scan.nrrd", "scan.nrrd"),
     ],
 )
 def test_name_of_a_segmentation(image, expected):
@@ -266,3 +275,129 @@ def test_one_evaluator_can_be_used_again(tmp_path):
     data = [{"image": str(tmp_path / "good.nii.gz")}]
     (path,) = segment_volumes(evaluator, Dataset(data, transform), str(tmp_path / "out"), NAMES, pictures=False)
     assert np.array_equal(np.asanyarray(nibabel.load(path).dataobj), array > 50)
+
+
+# ---- what is said of a segmentation
+
+
+def window(size):
+    return Compose(
+        [LoadImaged("image", ensure_channel_first=True), ResizeWithPadOrCropd("image", spatial_size=(*size, -1))]
+    )
+
+
+def run_window(paths, folder, size):
+    """Segment what a window of this size shows; what is outside becomes background."""
+    transform = window(size)
+    dataset = Dataset([{"image": str(path)} for path in paths], transform)
+    back = Compose([Invertd("pred", transform, "image")])
+    evaluator = SupervisedEvaluator(
+        device="cpu", val_data_loader=[], epoch_length=1, network=Threshold(), postprocessing=back
+    )
+    return segment_volumes(evaluator, dataset, str(folder), NAMES, pictures=False)
+
+
+def save_blob(path, start, affine=AFFINE):
+    """A bright block in 40 x 12 x 3 voxels of air."""
+    array = np.zeros((40, 12, 3), np.int16)
+    array[start : start + 10, 2:10] = 90
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+def test_nothing_found_and_nothing_seen_are_said_of_the_file_and_at_the_end(tmp_path, caplog):
+    save_blob(tmp_path / "far.nii.gz", 29)
+    save_blob(tmp_path / "near.nii.gz", 15)
+    run_window([tmp_path / "far.nii.gz", tmp_path / "near.nii.gz"], tmp_path / "out", (16, 12))
+    sentence = f"{tmp_path / 'far.nii.gz'}: no object was found; 100% of what is bright lies outside the window"
+    assert [record.message.startswith(sentence) for record in caplog.records].count(True) == 1
+    last = caplog.records[-1].message
+    assert last.startswith("1 of 2 segmentations are doubtful:\n" + sentence) and "near" not in last
+
+
+@pytest.mark.parametrize("start", [15, 20, 24])
+def test_a_window_that_shows_enough_is_not_spoken_of(tmp_path, caplog, start):
+    save_blob(tmp_path / "a.nii.gz", start)
+    run_window([tmp_path / "a.nii.gz"], tmp_path / "out", (16, 12))
+    assert "outside the window" not in caplog.text and "doubtful" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "affine", [AFFINE, np.diag([-2.0, 1.0, 5.0, 1.0])[[1, 0, 2, 3]]], ids=["oblique", "axes exchanged"]
+)
+def test_part_of_the_body_outside(tmp_path, affine):
+    save_blob(tmp_path / "a.nii.gz", 20, affine)
+    for size, outside in (((16, 12), 0.2), ((16, 6), 0.4), ((64, 64), 0.0)):
+        image = window(size)({"image": str(tmp_path / "a.nii.gz")})["image"]
+        assert body_outside(image, str(tmp_path / "a.nii.gz")) == pytest.approx(outside)
+
+
+def test_structures_that_are_missing_are_named(tmp_path, caplog):
+    save_volume(tmp_path / "a.nii.gz", 1)
+    evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[], epoch_length=1, network=Threshold())
+    dataset = Dataset([{"image": str(tmp_path / "a.nii.gz")}], LoadImaged("image", ensure_channel_first=True))
+    segment_volumes(evaluator, dataset, str(tmp_path / "out"), [*NAMES, "second", "third"], pictures=False)
+    assert "a.nii.gz: no second, third were found." in caplog.text
+
+
+def test_the_crop_of_no_real_volume_is_spoken_of(acdc_dir):
+    config = load_config(REPOSITORY / "bundle_acdc", "inference")
+    transforms = config["preprocessing"]["transforms"]
+    config["preprocessing"]["transforms"] = [each for each in transforms if "N4" not in each["_target_"]]
+    transform = config.get_parsed_content("preprocessing")
+    for item in acdc(acdc_dir)[::12]:
+        assert 0.1 < body_outside(transform({"image": item["image"]})["image"], item["image"]) < 0.6
+
+
+# ---- what the system refuses
+
+
+def test_old_segmentations_that_are_replaced_are_named(tmp_path, caplog):
+    save_volume(tmp_path / "a.nii.gz", 1)
+    run([tmp_path / "a.nii.gz"], tmp_path / "out")
+    assert "replaced" not in caplog.text
+    run([tmp_path / "a.nii.gz"], tmp_path / "out")
+    assert f"1 segmentations that are in {tmp_path / 'out'} will be replaced: {tmp_path / 'out'}" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["draw_comparison", "save_segmentation"])
+def test_both_files_or_neither(tmp_path, monkeypatch, caplog, failing):
+    for name in "ab":
+        save_volume(tmp_path / f"{name}.nii.gz", 1)
+    run([tmp_path / "a.nii.gz"], tmp_path / "out", pictures=True)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def fail(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(segmentation, failing, fail)
+    with pytest.raises(SystemExit):
+        run([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"], tmp_path / "out", pictures=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert "2 of 2 files could not be segmented" in caplog.text and "no font" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, r"its disk is full \([\d,.]+ MiB free\)\. Make room"),
+        (errno.EACCES, r"you have no right to write there\. Get it"),
+        (errno.EROFS, r"its file system is read-only\. Mount it for writing"),
+    ],
+)
+def test_a_refusal_of_the_system_stops_at_once_and_names_the_folder(tmp_path, monkeypatch, caplog, number, remedy):
+    for name in "abc":
+        save_volume(tmp_path / f"{name}.nii.gz", 1)
+    save, saved = nibabel.save, []
+
+    def refuse(image, path):
+        if saved:
+            raise OSError(number, os.strerror(number))
+        saved.append(path)
+        save(image, path)
+
+    monkeypatch.setattr(nibabel, "save", refuse)
+    with pytest.raises(WriteError, match=f"^.*{tmp_path / 'out'} cannot be written to: {remedy}"):
+        run([tmp_path / f"{name}.nii.gz" for name in "abc"], tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]
+    assert "could not be segmented" not in caplog.text
+    assert "1 of 3 segmentations were written" in caplog.text

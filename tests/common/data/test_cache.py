@@ -32,8 +32,8 @@ from monai.transforms import (
 
 import common.data.cache as cache
 from common.data.cache import CachedTransformd, describe_failure, fill_cache, fingerprint, prepare
-from common.data.datalists import DatasetError
 from common.data.nifti import NiftiReader
+from common.data.volume_files import DatasetError
 from common.transforms import CheckVolumed, N4BiasFieldCorrectiond, OrientSlicesd, ResampleInPlaned, VolumeError
 
 REPOSITORY = Path(__file__).resolve().parents[3]

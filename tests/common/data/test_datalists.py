@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 
 from common.data.datalists import (
-    DatasetError,
     acdc,
     further_image_ids,
     image_label_folders,
-    images_beside,
     json_datalist,
     mmwhs,
     msd_prostate,
-    nifti_files,
 )
+from common.data.volume_files import DatasetError
 
 
 def touch(*paths: Path) -> None:
@@ -148,27 +146,26 @@ def test_names_the_frame_that_info_asks_for(tmp_path):
         acdc(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".NII.GZ", ".Nii", ".hdr"])
+def test_other_forms_of_a_patients_files(tmp_path, suffix):
+    make_patient(tmp_path, "patient001", suffix=suffix)
+    if suffix == ".hdr":
+        make_patient(tmp_path, "patient001", suffix=".img")
+    (item,) = acdc(tmp_path)
+    assert item["image"].endswith(f"_frame01{suffix}") and item["label"].endswith(f"_frame01_gt{suffix}")
+
+
+def test_patients_files_in_folders_called_like_them(tmp_path):
+    folder = tmp_path / "patient001" / "patient001_frame01.nii"
+    touch(folder / "patient001_frame01.nii")
+    assert acdc(tmp_path) == [{"id": "patient001", "image": str(folder / "patient001_frame01.nii")}]
+
+
 def test_lists_the_real_data(acdc_dir):
     items = acdc(acdc_dir)
     assert [item["id"] for item in items] == [f"patient{number:03d}" for number in range(1, 101)]
     assert all("label" in item for item in items)
     assert {item["id"] for item in items if "frame04" in item["image"]} == {"patient090"}
-
-
-def test_nifti_files_of_a_folder_and_a_single_file(tmp_path):
-    touch(tmp_path / "b.nii", tmp_path / "a.x.nii.gz", tmp_path / "._a.nii.gz", tmp_path / "notes.txt")
-    assert [item["id"] for item in nifti_files(tmp_path)] == ["a.x", "b"]
-    assert nifti_files(tmp_path / "notes.txt") == [{"id": "notes.txt", "image": str(tmp_path / "notes.txt")}]
-
-
-def test_nifti_files_errors(tmp_path):
-    with pytest.raises(DatasetError, match="does not exist"):
-        nifti_files(tmp_path / "missing")
-    with pytest.raises(DatasetError, match="without any"):
-        nifti_files(tmp_path)
-    touch(tmp_path / "a.nii", tmp_path / "a.nii.gz")
-    with pytest.raises(DatasetError, match="got a with two suffixes"):
-        nifti_files(tmp_path)
 
 
 # ---- folders of images and labels
@@ -237,29 +234,6 @@ def test_files_that_do_not_fit_are_named_and_the_others_listed(tmp_path, extra, 
     with pytest.raises(DatasetError, match=message) as error:
         image_label_folders(tmp_path)
     assert ids(error.value.usable) == usable
-
-
-def test_images_beside(tmp_path, caplog):
-    for name in ("b.nii.gz", "a.nii", "d.nii.gz", ".c.nii.gz", "notes.txt", "labels/final/b.nii.gz", "mixed/e_gt.nii"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "mixed" / "e.nii").touch()
-    items = [
-        {"image": str(tmp_path / "b.nii.gz"), "label": str(tmp_path / "labels" / "final" / "b.nii.gz")},
-        {"image": str(tmp_path / "mixed" / "e.nii"), "label": str(tmp_path / "mixed" / "e_gt.nii")},
-    ]
-    with caplog.at_level("INFO"):
-        found = images_beside(items, 20)
-    assert (
-        f"3 images are read without labels, those given and others beside them: {tmp_path / 'b.nii.gz'}" in caplog.text
-    )
-    assert found == [
-        {"id": "b", "image": str(tmp_path / "b.nii.gz")},
-        {"id": "a", "image": str(tmp_path / "a.nii")},
-        {"id": "d", "image": str(tmp_path / "d.nii.gz")},
-    ]
-    assert images_beside(items, 2) == found[:2]
-    assert images_beside(items[1:], 20) == []
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -458,6 +432,19 @@ def test_datalist_in_json(tmp_path, name):
     assert all(set(item) == {"id", "image"} and Path(item["image"]).is_file() for item in items[1:])
 
 
+def test_datalist_with_a_byte_order_mark(tmp_path):
+    expected = make_json(tmp_path).read_text(encoding="utf-8")
+    items = json_datalist(tmp_path)
+    (tmp_path / "datalist.json").write_text(expected, encoding="utf-8-sig")
+    assert json_datalist(tmp_path) == items
+
+
+def test_an_id_that_is_also_a_file_is_an_id(tmp_path):
+    touch(tmp_path / "third")
+    make_json(tmp_path)
+    assert "third" in ids(json_datalist(tmp_path))
+
+
 def test_datalist_goes_before_dataset(tmp_path):
     make_json(tmp_path, "dataset.json")
     make_json(tmp_path, validation=[], test=[])
@@ -472,7 +459,7 @@ def test_datalist_goes_before_dataset(tmp_path):
         ({"validation": [{"image": "scans/c.nii.gz", "label": "masks/c.nii.gz"}]}, "masks/c.nii.gz is not there"),
         ({"validation": [{"label": "masks/a.nii.gz"}]}, r"must have items with an image.*KeyError: 'image'"),
         ({"validation": [{"image": ["scans/b.nii.gz", "scans/c.nii.gz"]}]}, "must have items with an image.*TypeError"),
-        ({"validation": ["scans/c.nii.gz"]}, "must have items with an image.*TypeError"),
+        ({"validation": ["scans/c.nii.gz"]}, "must have items with an image.*AttributeError"),
         (
             {"training": [], "validation": [], "test": []},
             "must list volumes in training or validation or test, got none",

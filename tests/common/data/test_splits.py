@@ -53,6 +53,13 @@ def test_reads_a_draw_in_the_order_of_the_file(split_file, num_labelled, combina
     assert split == Split(pretrain=("a", "b", "v"), labelled=labelled, validation=validation, test=("t", "u"))
 
 
+def test_a_byte_order_mark_changes_nothing(split_file):
+    path = split_file(VALID)
+    split = read_split(path, 1)
+    path.write_text(json.dumps(VALID), encoding="utf-8-sig")
+    assert read_split(path, 1) == split
+
+
 def test_takes_the_first_draw_by_default_and_a_string_as_path(split_file):
     assert read_split(str(split_file(VALID)), 1).labelled == ("a",)
 
