@@ -54,7 +54,10 @@ def write_errors_explained(folder: str | os.PathLike[str]) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        if error.errno not in _REASONS or not _concerns(error, Path(folder)):
+        folder = Path(folder)
+        if folder.name.startswith(_PREFIX):  # made by `atomic_file` within the folder that the user knows
+            folder = folder.parent
+        if error.errno not in _REASONS or not _concerns(error, folder):
             raise
         reason, remedy = _REASONS[error.errno]
         reason = reason.format(free=free_bytes(folder) / 2**20)
