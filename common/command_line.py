@@ -139,8 +139,9 @@ def _read(arguments: Sequence[str]) -> tuple[list[_Option], list[str]]:
     for before in dict.fromkeys(before for before, _ in stray):
         words = ", ".join(repr(word) for option, word in stray if option == before)
         problems.append(
-            f"{before} has {words} after its value, which belong to no option. A value with spaces needs quotation "
-            "marks; a wildcard becomes several arguments, so give a folder, or a list: \"['first','second']\"."
+            f"{before} has {words} after its value, which belong to no option. Put a value with spaces into "
+            "quotation marks; instead of a wildcard, which becomes several arguments, give a folder or a list: "
+            "\"['first','second']\"."
         )
     repeated = sorted({name for name in names if names.count(name) > 1})
     problems += [f"--{name} must be given once, got it {names.count(name)} times: keep one." for name in repeated]
@@ -221,7 +222,9 @@ def _unknown(option: _Option, config: ConfigParser, more: set[str], files: Seque
             nearest = difflib.get_close_matches(key, known if above else [*known, *more], n=1)
             known = known if above else [name for name in known if not isinstance(config.get(name), dict)]
             hint = (
-                f"The nearest is --{'#'.join([*keys[:depth], *nearest])}" if nearest else f"It has {', '.join(known)}"
+                f"Write --{'#'.join([*keys[:depth], *nearest])} if that is meant"
+                if nearest
+                else f"Choose among {', '.join(known)}"
             )
             place = ", ".join(files) + (f" at {above}" if above else "")
             return f"--{option.name} is no option: {place} has no {key!r}. {hint}."

@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+import monai.bundle
+
 import common
 
 TIMEOUT_SECONDS = 240.0  # of a run of one or two seconds, on a machine that may be busy
 _PRODUCT = str(Path(common.__file__).parent)
+_PROGRAM = str(Path(monai.bundle.__file__).with_name("__main__.py"))  # what `python -m` makes of it
 _UNCAUGHT = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?\w+(?:Error|Exception|Warning|Exit|Interrupt)(?::|$)", re.MULTILINE)
 _RECORD = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ - [\w.]+ - (\w+) - ", re.MULTILINE)  # of the bundles' logging.conf
 
@@ -173,7 +176,7 @@ def _child(
         sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
         sys.stdin = open(os.devnull)
         os.chdir(folder)
-        sys.argv = ["python -m monai.bundle", *arguments]
+        sys.argv = [_PROGRAM, *arguments]
         try:
             if prepare is not None:
                 prepare()

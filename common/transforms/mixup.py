@@ -46,7 +46,9 @@ class Mixup:
 
     def __init__(self, alpha: float = 0.1) -> None:
         if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha must be a positive number, got {alpha!r}; the paper has 0.1, and 0 means no Mixup")
+            raise ValueError(
+                f"mixup_alpha must be a positive number, got {alpha!r}. Give 0.1 as in the paper, or 0 for no Mixup."
+            )
         self.alpha = alpha
 
     def draw(self, num_images: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -375,7 +375,7 @@ def test_augmentation_can_be_chosen(phantom, tmp_path):
 def test_strength_of_mixup_must_be_positive(phantom, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         phantom.run("train", tmp_path, initialisation="random", mixup_alpha=-0.1)
-    assert "alpha must be a positive number, got -0.1" in str(root_cause(caught.value))
+    assert "mixup_alpha must be a positive number, got -0.1" in str(root_cause(caught.value))
 
 
 def test_fine_tuning_refuses_to_go_on_with_another_mixup(phantom, chain, tmp_path):

@@ -214,5 +214,5 @@ def test_a_slip_ends_a_run_with_one_line():
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "Cause: CommandLineError: --num_labeled is no option: configs/train.json has no 'num_labeled'. "
-        "The nearest is --num_labelled."
+        "Write --num_labelled if that is meant."
     )

@@ -51,5 +51,5 @@ def test_every_draw_is_the_generators() -> None:
 
 @pytest.mark.parametrize("alpha", [-0.1, 0, math.nan, math.inf])
 def test_strength_must_be_positive(alpha) -> None:
-    with pytest.raises(ValueError, match=f"alpha must be a positive number, got {alpha}; .* 0 means no Mixup"):
+    with pytest.raises(ValueError, match=f"mixup_alpha must be a positive number, got {alpha}. .* or 0 for no Mixup"):
         Mixup(alpha)
