@@ -79,11 +79,11 @@ def test_what_is_right_passes(command):
 
 
 WRONG = {
-    TRAIN + " --num_labeled 2": "no option.*nearest is --num_labelled",
+    TRAIN + " --num_labeled 2": "no option.*Write --num_labelled",
     TRAIN + " --run_name x": "--run_name is no option: configs/train.json has no 'run_name'",
     TRAIN + " --train#trainer#max_epoch 3": "at train#trainer has no 'max_epoch'.*--train#trainer#max_epochs",
-    TRAIN + " --train#trainr#max_epochs 3": "nearest is --train#trainer",
-    TRAIN + " --train#dataset#num_worker 0": "nearest is --train#dataset#num_workers",
+    TRAIN + " --train#trainr#max_epochs 3": "Write --train#trainer",
+    TRAIN + " --train#dataset#num_worker 0": "Write --train#dataset#num_workers",
     TRAIN + " --preprocessing#transforms#16#shrink 1": "has no '16'",
     TRAIN + " --+extra_ids [a]": "no option",
     TRAIN + " --steps two": "--steps must be a whole number, got 'two'",
@@ -108,7 +108,7 @@ WRONG = {
     TRAIN + " --ckpt_dir 2024": """To give it as a text write "'2024'".""",
     TRAIN + " --dataset_dir \"['a']\"": "--dataset_dir must be a text, got ['a']",
     GLOBAL + " --crop_start 10": "--crop_start must be a list of 2 whole numbers, got 10. Write a list, as in",
-    INFERENCE + " --chekpoint x": "nearest is --checkpoint",
+    INFERENCE + " --chekpoint x": "Write --checkpoint",
     INFERENCE + " -o x": "-o must begin with two dashes",
     INFERENCE + " -output_dir x": "-output_dir must begin with two dashes: write --output_dir",
     INFERENCE + " --image_size 192": '--image_size must be a list of 2 whole numbers, got 192. .*"[192,192]"',
@@ -121,7 +121,7 @@ WRONG = {
     INFERENCE + " --input a::b": "A value cannot hold '#' or '::'",
     INFERENCE + " --input \"['a','b#c']\"": "A value cannot hold '#'",
     INFERENCE + " --input '(scan)'": """'(scan)' is read as 'scan'. Write "'(scan)'".""",
-    INFERENCE + " --input a b c": "--input has 'b', 'c' after its value, which belong to no option.*a wildcard becomes",
+    INFERENCE + " --input a b c": "--input has 'b', 'c' after its value, which belong to no option.*instead of a wildcard",
     INFERENCE + " --input a - b": "--input has '-', 'b' after its value",
     INFERENCE + " --input": "--input must be a text or a list of texts, got no value",
     INFERENCE + " --input -": "got no value",
@@ -167,7 +167,7 @@ def test_options_from_a_file(tmp_path):
     path.write_text(json.dumps({"config_file": "configs/train.json", "steps": 5, "run_id": "training"}))
     check_arguments(["--args_file", str(path), "--seed", "1"])
     path.write_text(json.dumps({"config_file": "configs/train.json", "stps": 5}))
-    with pytest.raises(CommandLineError, match="nearest is --steps"):
+    with pytest.raises(CommandLineError, match="Write --steps"):
         check_arguments(["training", "--args_file", str(path)])
 
 
