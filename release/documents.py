@@ -27,10 +27,10 @@ _FROM_PYTHON = """\
     sys.path.insert(0, "bundles/{name}")  # this folder: `load` does not look for a bundle's code by itself
     network = load("{name}", bundle_dir="bundles", device="cpu")  # with the weights of models/model.pt
 
-A bundle is code, which runs when it is loaded: load only those of people whom you trust.
-
 The code is the package `scripts.{name}`. The network takes slices (N, 1, H, W), preprocessed, H and W
 multiples of 32; so does what `python -m monai.bundle ckpt_export` and `onnx_export` write for other runtimes.
+
+A bundle is code, which runs when it is loaded: load only those of people whom you trust.
 """
 _LICENCE = """\
 Two licences hold for this bundle.

@@ -10,7 +10,7 @@ import numpy as np
 
 from .faults import AFTER, die_at_write
 from .verdicts import Verdict, judge
-from .world import OUTPUTS, World, answer, tensors
+from .world import OUTPUTS, World, answer
 
 FULL = 200
 # File, stage that writes it, and stage that reads it.
@@ -40,12 +40,10 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
     elif (name, stage) == ("pretrained_encoder.pt", "train"):
         overrides["initialisation"] = "encoder"
         shutil.copy(world.reference(source).folder / "models" / OUTPUTS[source], path)
-    intact = tensors(path)
     what = break_bytes(path, damage, random)
     expected = _encoder_reference(world) if overrides else world.reference(stage).answer
     ending = world.run(stage, folder, **overrides)
-    same = tensors(path) == intact if name != "resume.pt" else True
-    same = same and answer(stage, folder) == expected
+    same = answer(stage, folder) == expected
     tried = f"{stage} with {name}: {what}"
     return judge(ending, same, [name], tried, world.reference(stage).ending.warnings, difference="was used")
 

@@ -42,7 +42,7 @@ def test_overlay_changes_what_it_means_to(name):
     assert config[wrapper]["loss"] == base["train#trainer#loss_function"] == "@train#loss"
     assert "distributed.distribute(@network, @device)" in config[config["train#trainer#network"].removeprefix("@")]
     assert config["run"] == "%training" and config["training"][-2:] == base["training"][-2:]
-    assert config["training"][1] == "$distributed.join()" and config["finalize"] == ["$distributed.leave()"]
+    assert config["training"][2] == "$distributed.join()" and config["finalize"] == ["$distributed.leave()"]
 
 
 @pytest.mark.parametrize("name", STAGES)

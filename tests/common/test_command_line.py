@@ -121,7 +121,7 @@ WRONG = {
     INFERENCE + " --input a::b": "A value cannot hold '#' or '::'",
     INFERENCE + " --input \"['a','b#c']\"": "A value cannot hold '#'",
     INFERENCE + " --input '(scan)'": """'(scan)' is read as 'scan'. Write "'(scan)'".""",
-    INFERENCE + " --input a b c": "--input has 'b', 'c' after its value, which belong to no option.*instead of a wildcard",
+    INFERENCE + " --input a b c": "--input has 'b', 'c' after its value, which belong to no option.*of a wildcard",
     INFERENCE + " --input a - b": "--input has '-', 'b' after its value",
     INFERENCE + " --input": "--input must be a text or a list of texts, got no value",
     INFERENCE + " --input -": "got no value",

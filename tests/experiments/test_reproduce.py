@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_no_half_result(tmp_path, results, cells, monkeypatch
         return write_bytes(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", run_full)
-    with pytest.raises(SystemExit, match=r"1 of 3 .*\nGD_1_c1_seed0: OSError: \[Errno 28\] No space left on device"):
+    with pytest.raises(SystemExit, match=r"1 of 3 .*\nGD_1_c1_seed0: WriteError: .* its disk is full"):
         reproduce("data", **FEW, runs_dir=str(tmp_path))
     assert files(results) == ["GD+LR_1_c1_seed0.json", "random_1_c1_seed0.json"]
     assert sorted(path.name for path in results.iterdir()) == files(results)  # no folder is left either
