@@ -166,8 +166,14 @@ def read_header(path: PathLike) -> Header:
         VolumeError: if the header is damaged or impossible.
         OSError: if the file cannot be opened.
     """
-    with _open(nifti_files(path)[0], str(path)) as (file, _):
+    header_path, voxel_path = nifti_files(path)
+    with _open(header_path, str(path)) as (file, _):
         header = parse_header(file.read(HEADER_BYTES), str(path))
+    if header_path == voxel_path and header.is_single is False:
+        raise VolumeError(
+            f"{path} has the header of a volume in two files (.hdr and .img), but is one file. Copy it again, or save "
+            "it again with nibabel under the name that it had."
+        )
     check_header(header, str(path))
     return header
 

@@ -107,7 +107,9 @@ def _check_type(header: Header, name: str) -> None:
         )
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if math.isfinite(slope) and slope != 0 and not math.isfinite(inter):
-        raise VolumeError(f"{name} has a damaged header: it scales voxels by {slope:g} and adds {inter:g} (scl_inter).")
+        raise VolumeError(
+            f"{name} has a damaged header: it scales voxels by {slope:g} and adds {inter:g} (scl_inter). {_SAVE_AGAIN}"
+        )
 
 
 def _check_affine(header: Header, name: str) -> None:
