@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.data.cache import CachedTransformd
@@ -25,7 +26,13 @@ PARTS = {
 
 
 def pack(
-    dataset_dir: str, kit: str = str(KIT), bits: int = 10, python: str = "3.12", cache_dir: str = "", itk: bool = True
+    dataset_dir: str,
+    kit: str = str(KIT),
+    bits: int = 10,
+    python: str = "3.12",
+    also: Sequence[str] = (),
+    cache_dir: str = "",
+    itk: bool = True,
 ) -> None:
     """Prepare all that the machine with the GPU needs besides the repository, and say what is to be carried.
 
@@ -34,6 +41,7 @@ def pack(
         kit: folder of the kit, which is made anew; the state in it, which earlier commands left, stays.
         bits: of a voxel, 8 to 16; half a step of 2 ** bits is the rounding error.
         python: version of Python on the machine with the GPU.
+        also: further packages whose versions of here are to be used there, such as "numpy".
         cache_dir: of preprocessed volumes; the bundle's by default.
         itk: False leaves ITK out: the tests and benchmarks that use N4 then fail.
 
@@ -45,7 +53,7 @@ def pack(
     for name in (MANIFEST, ITK, SLICES):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / WHEELS, ignore_errors=True)
-    download(PACKAGES, folder / WHEELS, python)
+    download([*PACKAGES, *([also] if isinstance(also, str) else also)], folder / WHEELS, python)
     if itk:
         with tempfile.TemporaryDirectory() as temporary:
             pack_itk(download(ITK_PACKAGES, Path(temporary), python), folder / ITK)

@@ -242,9 +242,9 @@ def _work(connection: Connection, dataset_dir: Path, runs_dir: Path, deadline: f
     """Do what comes through a connection until it is told to end."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to end
-    with log.open("a", buffering=1) as target:
-        os.dup2(target.fileno(), sys.stdout.fileno())
-        os.dup2(target.fileno(), sys.stderr.fileno())
+    sys.stdout = sys.stderr = log.open("a", buffering=1)
+    for output in (1, 2):  # what libraries write without Python
+        os.dup2(sys.stdout.fileno(), output)
     signal.signal(signal.SIGALRM, _raise_out_of_time)
     logging.basicConfig(level=logging.INFO)
     training: list[Any] = []
