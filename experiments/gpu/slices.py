@@ -172,5 +172,6 @@ def _write_stand_in(path: Path, meta: dict[str, Any], number: int) -> None:
 
 def select_needed(bundle: Path, dataset_dir: Path, split_path: Path) -> list[dict[str, str]]:
     """Return the items of a dataset that the headline table needs."""
-    datalist = load_config(bundle, "train").get_parsed_content("datalist")
-    return [dict(item) for item in select(datalist(str(dataset_dir)), needed_ids(split_path))]
+    items = load_config(bundle, "train").get_parsed_content("datalist")(str(dataset_dir))
+    wanted = {item["id"] for item in select(items, needed_ids(split_path))}  # says which are missing
+    return [dict(item) for item in items if item["id"] in wanted]  # with labels, which `select` takes from some

@@ -118,6 +118,12 @@ def test_the_volumes_of_all_draws_are_packed():
     assert len(ids) < 80  # not the hundred of the benchmark with all labels
 
 
+def test_labels_are_packed(acdc_dir):
+    items = select_needed(BUNDLE, acdc_dir, SPLITS)
+    assert [item["id"] for item in items] == needed_ids(SPLITS)
+    assert all(Path(item["label"]).is_file() for item in items)
+
+
 @pytest.fixture
 def kit(tmp_path):
     folder = tmp_path / "kit"
