@@ -34,6 +34,7 @@ from experiments.gpu.slices import (
     preprocessing_of,
     restore_values,
     round_values,
+    select_needed,
     unpack_slices,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
