@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import harness
 
 from .gpu_tests import facts_of
-from .kit import KIT, REPOSITORY, WORK, KitError
+from .kit import KIT, REPOSITORY, STARTED, WORK, KitError
 from .outcome import Outcome, seconds_since
 
 # Seconds that each may take, in the order in which they run. `prepare` has no GPU column.
@@ -31,6 +31,7 @@ LIMITS = {
 # A loop over pairs waits for the GPU at every number, and needs no more runs than one to be out of sight.
 _GPU_OPTIONS: dict[str, dict[str, Any]] = {"local_loss": {"repetitions": 2}}
 _GPU_LOOP_EXPONENTIALS = 10_000
+_REHEARSAL_PATIENCE = 4
 _REHEARSAL: dict[str, dict[str, Any]] = {
     "step": {"batch_size": 16, "repetitions": 1, "side": 64},
     "precision": {
@@ -77,7 +78,6 @@ def benchmarks(
     Raises:
         SystemExit: with status 1 if one fails, is stopped or left out.
     """
-    started = time.monotonic()
     wanted = [names] if isinstance(names, str) else list(names)
     if unknown := [name for name in wanted if name not in LIMITS]:
         raise KitError(f"names must be among {', '.join(LIMITS)}, got {', '.join(map(str, unknown))}.")
@@ -85,21 +85,22 @@ def benchmarks(
     results = Path(work).resolve() / "benchmarks"
     states: dict[str, Any] = {}
     for name in wanted:
-        left = 60 * max_minutes - (time.monotonic() - started)
+        left = 60 * max_minutes - seconds_since(STARTED)
         if left < 20:
             states[name] = "left out: no time"
             continue
         began = time.monotonic()
         log = results / f"{name}.log"
-        state = _run(name, device, results, log, min(LIMITS[name], left), outcome.facts["commit"])
+        limit = LIMITS[name] * (1 if device == "cuda" else _REHEARSAL_PATIENCE)
+        state = _run(name, device, results, log, min(limit, left), outcome.facts["commit"])
         states[name] = f"{state}, {seconds_since(began):.0f} s"
         outcome.add(f"logs/{log.name}", log.read_bytes())
         for path in results.glob(f"{name}*.json"):
             folder = "benchmarks/results" if device == "cuda" else "rehearsal"
             outcome.add(f"{folder}/{path.name}", path.read_bytes())
-        outcome.report(benchmarks=states, seconds=seconds_since(started))
+        outcome.report(benchmarks=states, seconds=seconds_since(STARTED))
         print(f"{name}: {states[name]}", flush=True)
-    outcome.report(benchmarks=states, seconds=seconds_since(started))
+    outcome.report(benchmarks=states, seconds=seconds_since(STARTED))
     if bad := [f"{name} ({state})" for name, state in states.items() if not state.startswith("done")]:
         raise SystemExit(f"not done: {'; '.join(bad)}")
 

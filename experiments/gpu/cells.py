@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ..cells import Stage, bundle_of, stages_of
 from ..grid import RECIPES, SCHEDULES, Cell, Schedule, cells_of
 from ..reproduce import read_result, result_path, write_result
 from .gpu_tests import facts_of
-from .kit import KIT, REPOSITORY, SLICES, STATE, WORK, KitError
+from .kit import KIT, REPOSITORY, SLICES, STARTED, STATE, WORK, KitError
 from .outcome import Outcome, restore, seconds_since
 from .scheduler import Progress, Task, run_cells
 from .slices import NUM_LABELLED, preprocessing_of, unpack_slices
@@ -125,8 +124,7 @@ def _run(
     kit: str,
     work: str,
 ) -> None:
-    started = time.monotonic()
-    deadline = started + 60 * max_minutes - _MARGIN_SECONDS
+    deadline = STARTED + 60 * max_minutes - _MARGIN_SECONDS
     if schedule not in SCHEDULES:
         raise KitError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
     outcome = Outcome(Path(out), facts_of(command, device, Path(kit)), state_mib)
@@ -135,10 +133,10 @@ def _run(
     unpack_slices(Path(kit) / SLICES, dataset_dir, preprocessing_of(bundle))
     runs = root / schedule
     restored = restore(Path(kit) / STATE, root)
-    outcome.report(restored=restored, seconds_until_ready=seconds_since(started))
+    outcome.report(restored=restored, seconds_until_ready=seconds_since(STARTED))
     chosen = choose(SCHEDULES[schedule], draws_of(bundle / "configs" / "splits.json"))
     run_chosen(chosen, dataset_dir, runs, deadline, workers, outcome, Path(work).resolve() / "logs")
-    outcome.report(seconds=seconds_since(started))
+    outcome.report(seconds=seconds_since(STARTED))
     report = outcome.facts
     print(json.dumps({key: report[key] for key in ("done", "missing", "failures", "seconds")}, indent=1))
     if report["failures"]:

@@ -7,12 +7,11 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from .kit import KIT, REPOSITORY, WORK, commit_of, read_manifest, require_device
+from .kit import KIT, REPOSITORY, STARTED, WORK, commit_of, read_manifest, require_device
 from .outcome import Outcome, seconds_since
 
 _PACKAGES = ("torch", "triton", "numpy", "scipy", "scikit-image", "monai", "nibabel", "pytorch-ignite", "pytest")
@@ -55,7 +54,6 @@ def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = st
     Raises:
         SystemExit: with status 1 if a test fails or cannot be found.
     """
-    started = time.monotonic()
     outcome = Outcome(Path(out), facts_of("test", device, Path(kit)))
     marked = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8")]
     files = sorted(str(path) for path in marked if path.name != "test_gpu_kit.py")
@@ -71,7 +69,7 @@ def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = st
         except subprocess.TimeoutExpired:
             status = -1
     counts = dict(ElementTree.parse(junit).getroot()[0].attrib) if junit.is_file() else {}
-    outcome.report(status=status, counts=counts, seconds=seconds_since(started))
+    outcome.report(status=status, counts=counts, seconds=seconds_since(STARTED))
     print(log.read_text()[-3000:])
     if status != 0:
         raise SystemExit(f"pytest ended with status {status}: see {log}.")

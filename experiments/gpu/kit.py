@@ -16,12 +16,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STARTED = time.monotonic()
+"""When this process began, near enough: what it installs and imports counts as well."""
 KIT = REPOSITORY / "gpu_kit"
 WORK = REPOSITORY / "gpu_work"
 """Gets the installed packages, the data and the runs; is left to the next command where the machine is the same."""
