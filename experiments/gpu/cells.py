@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .scheduler import Progress, Task, run_cells
 from .slices import NUM_LABELLED, preprocessing_of, unpack_slices
 
 ROWS = ("random", "GD", "GD+LR", "GR", "GD+LD")
+_STATE_SECONDS = 30.0  # between two writings of what is not finished
 _MARGIN_SECONDS = 20.0  # for the last writing, within the minutes that were given
 
 
@@ -160,16 +162,20 @@ def run_chosen(
     by_name = {cell.name: cell for cell in missing}
     outcome.report(done=[], missing=[cell.name for cell in missing], failures=unusable)
 
+    kept = time.monotonic()
+    left_out: list[str] = []
+
     def on_change(progress: Progress, ended: Task | None) -> None:
+        nonlocal kept, left_out
         for name in progress.results.keys() - written:
             cell = by_name[name]
             write_result(cell, {**progress.results[name], "commit": commit})
             path = result_path(cell)
             outcome.add(path.relative_to(REPOSITORY).as_posix(), path.read_bytes())
             written.add(name)
-        left_out = []
-        if ended is None or ended.stage is None or ended.stage.config != "train":
-            left_out = outcome.keep(stages, runs.parent)
+        pretrained = ended is not None and ended.stage is not None and ended.stage.config != "train"
+        if pretrained or time.monotonic() - kept > _STATE_SECONDS:
+            left_out, kept = outcome.keep(stages, runs.parent), time.monotonic()
         if progress.failures:
             for log in logs.glob("*.log"):
                 outcome.add(f"logs/{log.name}", log.read_bytes()[-200_000:])
@@ -184,6 +190,7 @@ def run_chosen(
     # Otherwise each process would take all cores for the little that is done on them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // 8)))
     progress = run_cells(missing, dataset_dir, runs, deadline, workers, logs, on_change)
+    kept -= _STATE_SECONDS  # once more, whenever it was
     on_change(progress, None)
 
 

@@ -30,6 +30,7 @@ from ..reproduce import OutOfTime
 
 _ATTEMPTS = 2  # of what a process died with
 _GRACE_SECONDS = 15.0  # for a process to write its record when the time is over
+_TICK_SECONDS = 25.0  # after which those who look on are told, though nothing has ended
 _MEASURED_SECONDS = 4.0
 _CONTEXT = multiprocessing.get_context("spawn")  # a forked process cannot use the GPU
 
@@ -140,7 +141,7 @@ def run_cells(
         deadline: `time.monotonic()` at which to stop.
         num_workers: processes; 0 finds out how many the device has room for.
         logs: folder of the processes' logs.
-        on_change: called with the progress and what has just ended; with None at least every minute.
+        on_change: called with the progress and what has just ended; with None if nothing has for a while.
     """
     progress = Progress()
     attempts: dict[str, int] = {}
@@ -191,7 +192,7 @@ def run_cells(
                     progress.failures[task.name] = content
                 on_change(progress, task)
                 last = time.monotonic()
-            if time.monotonic() - last > 60:
+            if time.monotonic() - last > _TICK_SECONDS:
                 on_change(progress, None)
                 last = time.monotonic()
     finally:

@@ -16,14 +16,16 @@ import pytest
 import torch
 
 import experiments.cells as cells_module
+import experiments.gpu.cells as gpu_cells
 import experiments.gpu.outcome as outcome_module
 import experiments.gpu.pack as pack_module
 import experiments.gpu.scheduler as scheduler
+import experiments.reproduce as reproduce_module
 from common.data.datalists import acdc
 from common.data.splits import draws_of
 from experiments.cells import bundle_of, stages_of
 from experiments.gpu.__main__ import main
-from experiments.gpu.cells import ROWS, headline_cells, recipe_cells
+from experiments.gpu.cells import ROWS, headline_cells, recipe_cells, run_chosen
 from experiments.gpu.kit import KitError, code_hashes, commit_of, describe, install, read_manifest, require_device
 from experiments.gpu.outcome import Outcome, collect, restore
 from experiments.gpu.pack import check_size
@@ -354,6 +356,28 @@ def test_a_process_that_dies_is_replaced_and_a_failure_is_told(pretended):
         "GD+LR_1_c1_seed0": f"its stage {failed} failed",
     }
     assert "No space left" in "".join(path.read_text() for path in (pretended / "logs").iterdir())
+
+
+def test_results_and_pretrainings_are_written_as_they_come(pretended, monkeypatch):
+    cells = make_cells("random", "GD")
+    (pretended / "runs" / "smoke").mkdir()
+    monkeypatch.setattr(gpu_cells, "REPOSITORY", pretended)
+    monkeypatch.setattr(reproduce_module, "RESULTS", pretended / "experiments" / "results")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    outcome = Outcome(pretended / "out", {"commit": "0123456789ab"})
+    runs = pretended / "runs" / "smoke"
+    run_chosen(cells, pretended, runs, time.monotonic() + 30, 1, outcome, pretended / "logs")
+    report = json.loads((pretended / "out" / "report.json").read_text())
+    assert report["done"] == ["GD_1_c1_seed0", "random_1_c1_seed0"]
+    assert not report["missing"] and not report["failures"]
+    with zipfile.ZipFile(pretended / "out" / "results.zip") as archive:
+        results = [json.loads(archive.read(name)) for name in archive.namelist()]
+    assert {result["commit"] for result in results} == {"0123456789ab"}
+    assert restore(pretended / "out", pretended / "there") == [f"smoke/{stages_of(cells[1], runs)[0].folder.name}"]
+    damaged = reproduce_module.result_path(cells[0])
+    damaged.write_text("{")
+    run_chosen(cells, pretended, runs, time.monotonic() + 30, 1, outcome, pretended / "logs")
+    assert list(outcome.facts["failures"]) == [cells[0].name] and damaged.read_text() == "{"  # and is left alone
 
 
 # --- what comes back -------------------------------------------------------------------------------------------------
