@@ -125,6 +125,10 @@ def _run(name: str, device: str, results: Path, log: Path, seconds: float, commi
     script = results / f"{name}_process.py"  # a file, since processes that a benchmark starts import it
     script.write_text("\n".join(lines), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
+    if device == "cpu":
+        environment["TORCHDYNAMO_DISABLE"] = (
+            "1"  # compiling for a processor takes minutes, and is not what is rehearsed
+        )
     with log.open("w") as target:
         process = subprocess.Popen(
             [sys.executable, str(script)],

@@ -377,7 +377,7 @@ def test_results_and_pretrainings_are_written_as_they_come(pretended, monkeypatc
     damaged = reproduce_module.result_path(cells[0])
     damaged.write_text("{")
     run_chosen(cells, pretended, runs, time.monotonic() + 30, 1, outcome, pretended / "logs")
-    assert list(outcome.facts["failures"]) == [cells[0].name] and damaged.read_text() == "{"  # and is left alone
+    assert cells[0].name in outcome.facts["failures"] and damaged.read_text() == "{"  # and is left alone
 
 
 # --- what comes back -------------------------------------------------------------------------------------------------
