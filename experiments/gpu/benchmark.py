@@ -126,9 +126,7 @@ def _run(name: str, device: str, results: Path, log: Path, seconds: float, commi
     script.write_text("\n".join(lines), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
     if device == "cpu":
-        environment["TORCHDYNAMO_DISABLE"] = (
-            "1"  # compiling for a processor takes minutes, and is not what is rehearsed
-        )
+        environment["TORCHDYNAMO_DISABLE"] = "1"  # compiling for a processor takes minutes and is another matter
     with log.open("w") as target:
         process = subprocess.Popen(
             [sys.executable, str(script)],
