@@ -25,9 +25,9 @@ def one_stage(monkeypatch):
     monkeypatch.setattr(step, "STAGES", ("local",))
 
 
-def fail_to_compile(network):
+def fail_to_compile(kind, network):
     def compiled(*_):
-        raise TorchDynamoException("No working C++ compiler found\nmore")
+        raise kind("No working C++ compiler found\nmore")
 
     return compiled
 
@@ -59,8 +59,9 @@ def test_the_result_has_times_of_every_contender_and_losses_of_both_precisions(m
     assert "Default on this" in outcome["notes"][-1]
 
 
-def test_without_a_compiler_the_compiled_contenders_are_left_out(monkeypatch):
-    monkeypatch.setattr(torch, "compile", fail_to_compile)
+@pytest.mark.parametrize("kind", [TorchDynamoException, RuntimeError])
+def test_without_a_compiler_the_compiled_contenders_are_left_out(monkeypatch, kind):
+    monkeypatch.setattr(torch, "compile", partial(fail_to_compile, kind))
     rows, notes = precision._time_stage("local", batch_size=4, repetitions=1, side=64, device=CPU)
     assert [row["contender"] for row in rows] == [name for name in precision.CONTENDERS if "compiled" not in name]
     assert notes == [
