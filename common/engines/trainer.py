@@ -87,7 +87,7 @@ class StageTrainer(SupervisedTrainer):
         lineage: learns which weights a `CheckpointLoader` among the handlers starts from, as in MONAI Label.
 
     Attributes:
-        finished: whether all steps are done and all outputs written; `Resume` finds out.
+        finished: whether all steps are done and all outputs written, in this run or, as `Resume` finds out, before it.
     """
 
     finished = False
@@ -141,6 +141,8 @@ class StageTrainer(SupervisedTrainer):
                 stack.enter_context(write_errors_explained(folder))
             if self.state.epoch < self.state.max_epochs:
                 super().run()
+                # MONAI Label evaluates a whole config, and so calls this twice, if it is asked for the run id "".
+                self.finished = self.state.epoch >= self.state.max_epochs
             elif self.finished:
                 self.logger.info(
                     f"Nothing to do: already finished, all {self.state.iteration} steps are done; "
@@ -148,6 +150,7 @@ class StageTrainer(SupervisedTrainer):
                 )
             else:
                 self._complete()
+                self.finished = True
 
     def _complete(self) -> None:
         """Do what follows the last step."""

@@ -157,6 +157,30 @@ def test_run_without_a_step_left_is_completed(tmp_path):
     assert Run(tmp_path, epochs=2, outputs=[output]).trainer.finished
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_second_call_does_nothing(tmp_path, resumed):
+    starts = []
+
+    class Count:
+        def attach(self, engine):
+            engine.add_event_handler(Events.STARTED, lambda: starts.append(1))
+
+    run = Run(tmp_path, epochs=1, outputs=[tmp_path / "weights.pt"], handlers=[Count()])
+    if not resumed:
+        run.trainer = StageTrainer(
+            "cpu",
+            1,
+            run.trainer.data_loader,
+            run.trainer.network,
+            run.trainer.optimizer,
+            run.trainer.loss_function,
+            train_handlers=[Count()],
+        )
+    for _ in range(2):
+        run.trainer.run()
+    assert starts == [1]
+
+
 def test_output_that_vanishes_during_the_run(tmp_path):
     run = Run(tmp_path, epochs=1, outputs=[tmp_path / "weights.pt"], interval_seconds=1000)
     (resume,) = [handler for handler in run.handlers if isinstance(handler, Resume)]
