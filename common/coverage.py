@@ -28,9 +28,9 @@ def body_outside(image: MetaTensor, path: str) -> float:
     if all(part == slice(0, length) for part, length in zip(window, file.shape[:3], strict=True)):
         return 0.0
     voxels = np.asanyarray(file.dataobj[(..., *[0] * (file.ndim - 3))])
-    low, high = np.percentile(voxels, [1, 99])
+    low, high = np.nanpercentile(voxels, [1, 99])
     body = voxels >= low + _BODY_FRACTION * (high - low)
-    return 1.0 - float(body[window].sum()) / max(1.0, float(body.sum()))
+    return 1.0 - float(body[window].sum()) / float(body.sum()) if body.any() else 0.0
 
 
 def _window(image: MetaTensor, shape: tuple[int, ...]) -> tuple[slice, ...]:

@@ -141,9 +141,19 @@ class EvaluationReport:
                     self.output_dir / "pictures" / f"{item['id']}.png",
                 )
 
+    def _delete_old_pictures(self) -> None:
+        """Delete the pictures of an earlier evaluation in this folder, whose Dice the new table does not have."""
+        table = self.output_dir / "dice.csv"
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as file:
+                old = {row.get("id", "") for row in csv.DictReader(file)}
+            for id_ in sorted(old - {row["id"] for row in self._rows}):
+                (self.output_dir / "pictures" / f"{id_}.png").unlink(missing_ok=True)
+
     def write(self) -> None:
         """Write the table and the summary."""
         names = [*self.class_names[1:], "mean"]
+        self._delete_old_pictures()
         with (
             atomic_file(self.output_dir / "dice.csv") as temporary,
             open(temporary, "w", newline="", encoding="utf-8") as file,

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def read_lineage(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.split("/")[1:] == [RECORD]]
             content = json.loads(archive.read(names[0])) if names else None
-    except (OSError, zipfile.BadZipFile):  # whoever reads the weights says what is wrong with them
+    # Whoever reads the weights says what is wrong with them.
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
         return None
     except ValueError as error:
         raise CheckpointError(f"{path}: its {RECORD} is not JSON ({error}). Copy the file again.") from error
@@ -167,7 +169,8 @@ def find_overlap(
         were made from. Both are empty if the evaluation is known to be on volumes that the network has not seen.
 
     Raises:
-        LeakError: if there is an overlap that is not allowed.
+        LeakError: if there is an overlap that is not allowed, or, where it is not recorded what the weights were made
+            from, if the volumes are not those of the test.
         CheckpointError: if a record cannot be read.
     """
     leaks.check({subset: evaluated})
@@ -178,6 +181,11 @@ def find_overlap(
             f"{', '.join(not_recorded)}: not recorded which volumes it was made from. That none of those evaluated is "
             "among them cannot be known; they are compared with the other subsets of the split."
         )
+        if subset != leaks.TEST and not allow:
+            raise leaks.LeakError(
+                f"{', '.join(not_recorded)} does not say which volumes it was made from, and those of {subset} are "
+                "there to make weights from. Evaluate the test, or pass --allow_overlap True if that is what you want."
+            )
         used += [("the split", name, entry) for name, contents in others().items() for entry in contents]
     volumes: dict[str, list[str]] = {}
     by_image: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ where they do not, nobody is refused, and the log says so.
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 from filelock import FileLock, Timeout
@@ -32,6 +33,7 @@ LOCK = ".run.lock"
 
 _TIMEOUT = 1.0  # seconds: the lock of a killed process is free as soon as the system has cleared it up
 _TRIAL_BYTES = 4096
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class FolderInUse(ValueError):
@@ -67,7 +69,7 @@ def claim(*folders: str | os.PathLike[str]) -> None:
     with _guard:
         release()
         try:
-            for folder in dict.fromkeys(Path(folder).expanduser().resolve() for folder in folders):
+            for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
                 with write_errors_explained(folder):
                     is_new = not folder.exists()
                     folder.mkdir(parents=True, exist_ok=True)
@@ -98,28 +100,46 @@ def _try_writing(folder: Path) -> None:
 def _lock(folder: Path, is_new: bool) -> None:
     held = _claims.pop(folder, None)
     path = folder / LOCK
-    lock = held.lock if held else FileLock(path, thread_local=False)
+    # Not a "soft" lock where the file system has none: that of a killed process would stay.
+    lock = held.lock if held else FileLock(path, thread_local=False, fallback_to_soft=False)
     if held is None:
         try:
             lock.acquire(timeout=_TIMEOUT)
         except Timeout:
             raise FolderInUse(
-                f"{folder} is in use by another run{_owner(path)}: wait until that has ended, or choose another folder."
+                f"{folder} is in use by another run{_owner(path)}: wait until that has ended, or choose another "
+                "folder. If that process lives on after a run that has failed in it, as in a notebook, call "
+                f"{__name__}.release() there."
             ) from None
-        except NotImplementedError:
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            with suppress(OSError):
+                path.unlink()
             logger.warning(f"{folder} cannot be locked on its file system: see to it that no other run writes there.")
             return
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        path.write_text(json.dumps(owner) + "\n", encoding="utf-8")
+        if os.name == "posix":  # elsewhere nobody may write to a locked file, or delete it
+            owner = {**_own(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+            path.write_text(json.dumps(owner) + "\n", encoding="utf-8")
     _claims[folder] = _Claim(lock, threading.get_ident(), is_new or (held is not None and held.is_new))
 
 
-def _owner(path: Path) -> str:
+def _own() -> dict[str, Any]:
+    return {"process": os.getpid(), "host": socket.gethostname()}
+
+
+def _read_owner(path: Path) -> dict[str, Any]:
+    """Return what a lock file says of its process; empty if it says nothing."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
-        return f" (process {owner['process']} on {owner['host']}, since {owner['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) and {"process", "host", "since"} <= set(owner) else {}
+
+
+def _owner(path: Path) -> str:
+    owner = _read_owner(path)
+    return f" (process {owner['process']} on {owner['host']}, since {owner['since']})" if owner else ""
 
 
 def _release(thread: int | None = None) -> None:
@@ -127,8 +147,11 @@ def _release(thread: int | None = None) -> None:
         for folder, held in list(_claims.items()):
             if thread in (None, held.thread):
                 # Before the lock is given up, so that nobody else has it by then. Whoever waits for this file notices
-                # that it has no name any more (`filelock` does), and takes a new one.
-                (folder / LOCK).unlink(missing_ok=True)
+                # that it has no name any more (`filelock` does), and takes a new one. If the folder was made anew
+                # meanwhile, the file in it is another run's.
+                if _own().items() <= _read_owner(folder / LOCK).items():
+                    with suppress(OSError):
+                        (folder / LOCK).unlink()
                 held.lock.release()
                 del _claims[folder]
                 if held.is_new:

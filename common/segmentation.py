@@ -91,7 +91,6 @@ def segment_volumes(
         try:
             volume = dataset[index]
             labels = _segment(evaluator, volume)
-            doubt = _doubt(volume["image"], labels, path, class_names)
             target = segmentation_path(path, output_dir)
             _save(labels, path, target, class_names if pictures else None)
         except WriteError:  # the next file would fare no better
@@ -99,11 +98,15 @@ def segment_volumes(
             raise
         except Exception as error:  # one bad file must not cost the others
             failures.append(describe_failure(error, path))
-        else:
-            written.append(target)
-            if doubt:
-                logger.warning(doubt)
-                doubts.append(doubt)
+            continue
+        written.append(target)
+        try:
+            doubt = _doubt(volume["image"], labels, path, class_names)
+        except Exception as error:  # a remark must not cost a segmentation
+            doubt = f"{path}: what the network has seen of it could not be determined ({error})."
+        if doubt:
+            logger.warning(doubt)
+            doubts.append(doubt)
     logger.info(f"Wrote {len(written)} of {len(items)} segmentations to {output_dir}.")
     if doubts:
         logger.warning("\n".join([f"{len(doubts)} of {len(written)} segmentations are doubtful:", *doubts]))

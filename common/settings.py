@@ -55,11 +55,16 @@ def _describe_change(name: str, old: Any, new: Any) -> str:
         return f"{name}: {_describe_entries(changes)}"
     if isinstance(old, list) and isinstance(new, list) and max(len(old), len(new)) > _NUM_SHOWN:
         changes = {
-            "is gone": [entry for entry in old if entry not in new],
-            "is new": [entry for entry in new if entry not in old],
+            "is gone": _without(old, new),
+            "is new": _without(new, old),
         }
         return f"{name}: {_describe_entries(changes) or 'the order changed'}"
     return f"{name} was {_shorten(old)}, is {_shorten(new)}"
+
+
+def _without(entries: list[Any], others: list[Any]) -> list[Any]:
+    known = set(map(repr, others))  # not the entries themselves, which can be lists
+    return [entry for entry in entries if repr(entry) not in known]
 
 
 def _describe_entries(changes: Mapping[str, list[Any]]) -> str:

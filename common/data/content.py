@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from .cache import num_cores
 from .nifti import read_nifti, voxels_hash
+from .volume_files import stem
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def of_volume(volume: Mapping[str, Any]) -> Content | None:
     if image is None:
         return None
     path = str(volume["image"].meta["filename_or_obj"])
-    return Content(str(volume.get("id", _stem(path))), image, _hash(volume.get("label")), path)
+    return Content(str(volume.get("id", stem(path))), image, _hash(volume.get("label")), path)
 
 
 def of_volumes(volumes: Iterable[Mapping[str, Any]]) -> list[Content]:
@@ -79,7 +79,7 @@ def of_files(items: Sequence[Mapping[str, str]], progress: bool = True) -> list[
         path = item["image"]
         try:
             label = voxels_sha256(item["label"]) if "label" in item else None
-            return Content(item.get("id", _stem(path)), voxels_sha256(path), label, path)
+            return Content(item.get("id", stem(path)), voxels_sha256(path), label, path)
         except Exception as error:  # a damaged file can fail in any way
             return f"{path} ({type(error).__name__}: {error})"
 
@@ -110,11 +110,18 @@ def short_hashes(subsets: Mapping[str, Sequence[Content]]) -> dict[str, Any]:
         For each subset its ids with a hash of image and label; for one without labels a single hash, as it can be long.
     """
     return {
-        name: {entry.id: _short([entry.image, entry.label]) for entry in contents}
+        name: _by_id(contents)
         if all(entry.label is not None for entry in contents)
         else _short([entry.image for entry in contents])
         for name, contents in subsets.items()
     }
+
+
+def _by_id(contents: Sequence[Content]) -> dict[str, str]:
+    hashes: dict[str, list[str | None]] = {}
+    for entry in contents:  # files of one name, where there are no ids, have one entry
+        hashes.setdefault(entry.id, []).extend((entry.image, entry.label))
+    return {id_: _short(values) for id_, values in hashes.items()}
 
 
 def _short(hashes: Sequence[str | None]) -> str:
@@ -126,7 +133,3 @@ def _hash(volume: Any) -> str | None:
         return None
     known = volume.meta.get(META_KEY)
     return voxels_sha256(volume.meta["filename_or_obj"]) if known is None else str(known)
-
-
-def _stem(path: str | os.PathLike[str]) -> str:
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")

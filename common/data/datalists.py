@@ -44,7 +44,7 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     """List the end-diastolic volumes of ACDC (Automated Cardiac Diagnosis Challenge, 2017).
 
     A patient's volume is the file tagged `frame01`, else `frame04`, else the frame that `Info.cfg` names as
-    end-diastolic (`ED`). Other frames, the 4-D files and files of other programs are passed over, and so is a
+    end-diastolic (`ED`). Other frames, the 4-D files and files of other programs are ignored, and so is a
     `testing` folder: the paper takes its test patients from the 100 training patients.
 
     Args:
@@ -206,7 +206,7 @@ def json_datalist(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
 
     The sections "training", "validation" and "test" of the file are put together, since the split file decides which
     volume serves for what. Paths are relative to the file. An item's id is its "id" if it has one, else the name of its
-    image without suffix; other entries, such as "fold", are passed over.
+    image without suffix; other entries, such as "fold", are ignored.
 
     Args:
         dataset_dir: the folder that holds `datalist.json` or, in its absence, `dataset.json`.

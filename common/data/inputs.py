@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .datalists import listed_labels
-from .volume_files import DatasetError, entries, few, is_volume, stem, volumes_in, voxels_of
+from .volume_files import DatasetError, entries, few, is_volume, kind_of_pair, partner, stem, volumes_in
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def images(dataset_dir: _Paths, second: _Paths | None = None) -> list[dict[str, 
     paths = [dataset_dir] if isinstance(dataset_dir, (str, os.PathLike)) else list(dataset_dir)
     found = list(dict.fromkeys(image for path in paths for image in _images(Path(path))))
     names = [stem(image) for image in found]
-    if repeated := [str(image) for image, name in zip(found, names, strict=True) if names.count(name) > 1]:
+    counts = Counter(names)
+    if repeated := [str(image) for image, name in zip(found, names, strict=True) if counts[name] > 1]:
         raise DatasetError(
             f"input must have each name once, since segmentations are called like their images; got {few(repeated)}. "
             "Segment them one after another, each with an output_dir of its own."
@@ -77,7 +79,8 @@ def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[dict[
     given = [Path(item["image"]) for item in items]
     with_labels = {Path(item["label"]).parent for item in items if "label" in item}
     folders = sorted({path.parent for path in given} - with_labels)
-    further = [file for folder in folders for file in _without_labels(folder, given) if file not in given]
+    known = set(given)
+    further = [file for folder in folders for file in _without_labels(folder, known) if file not in known]
     found = [*(path for path in given if path.parent in folders), *further][:number]
     if found:
         logger.info(f"{len(found)} images are read without labels, those given and others beside them: {few(found)}.")
@@ -101,17 +104,17 @@ def _images(path: Path) -> list[Path]:
         raise DatasetError(
             f"input (or dataset_dir) must be a NIfTI file or a folder, got {str(path)!r}, which does not exist."
         )
-    if path.suffix.lower() == ".img":
-        headers = [path.with_suffix(suffix) for suffix in (".hdr", ".HDR") if path.with_suffix(suffix).is_file()]
-        if not headers:
-            raise DatasetError(f"{path} must have its header {path.with_suffix('.hdr').name} beside it. Copy it there.")
-        return headers
-    if path.suffix.lower() == ".hdr" and voxels_of(path) is None:
-        raise DatasetError(f"{path} must have its voxels {path.with_suffix('.img').name} beside it. Copy them there.")
-    return [path]
+    if not (kind := kind_of_pair(path)):
+        return [path]
+    if (other := partner(path)) is None:
+        what, suffix = {".hdr": ("voxels", ".img"), ".img": ("header", ".hdr")}[kind]
+        raise DatasetError(
+            f"{path} must have its {what} {stem(path.with_suffix('.hdr'))}{suffix} beside it. Copy it there."
+        )
+    return [path if kind == ".hdr" else other]
 
 
-def _without_labels(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
+def _without_labels(folder: Path, given: Collection[Path] = ()) -> list[Path]:
     """Return the images in a folder; the log says which volumes are taken for labels, but for the given ones."""
     listed = {os.path.abspath(label) for label in listed_labels(folder)}
     all_are = bool(_LABEL_FOLDER.fullmatch(folder.name))
@@ -122,11 +125,12 @@ def _without_labels(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
             f"{len(left_out)} files of {folder} are left out, which are labels by their names or a datalist: "
             f"{few(left_out)}. If one is an image, give it by its name, or rename it."
         )
-    return [path for path in volumes if path not in labels]
+    taken = set(labels)
+    return [path for path in volumes if path not in taken]
 
 
 def _is_of_another_format(path: Path) -> bool:
-    if not path.is_file() or is_volume(path) or (path.suffix.lower() == ".img" and path.with_suffix(".hdr").exists()):
+    if not path.is_file() or is_volume(path) or (kind_of_pair(path) == ".img" and partner(path)):
         return False
     if path.suffix:
         return _OTHER_FORMATS.search(path.name) is not None

@@ -32,12 +32,12 @@ from .nifti_header import (
     millimetres,
     parse_header,
 )
+from .volume_files import kind_of_pair, partner
 
 logger = logging.getLogger(__name__)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_RATIO = 1032  # deflate cannot compress more
-_PAIRS = {".hdr": ".img", ".img": ".hdr"}
 _IMAGES = {kind.header_class: kind for kind in (nib.Nifti1Image, nib.Nifti1Pair, nib.Nifti2Image, nib.Nifti2Pair)}
 
 
@@ -74,7 +74,7 @@ class NiftiReader(NibabelReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Say whether the names are those of NIfTI files."""
-        suffixes = (".nii", ".nii.gz", *_PAIRS, *(f"{suffix}.gz" for suffix in _PAIRS))
+        suffixes = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
         return all(str(name).lower().endswith(suffixes) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **_: Any) -> Sequence[PathLike]:
@@ -133,7 +133,8 @@ def voxels_hash(voxels: np.ndarray) -> str:
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     digest = hashlib.sha256(repr(shape).encode())
-    digest.update(np.ascontiguousarray(voxels, dtype="<f4").data)
+    for part in voxels:  # piece by piece, since a copy of the whole would take as much memory again
+        digest.update(np.ascontiguousarray(part, dtype="<f4").data)
     return digest.hexdigest()
 
 
@@ -144,16 +145,15 @@ def nifti_files(path: PathLike) -> tuple[Path, Path]:
         VolumeError: if one of .hdr and .img is there and the other is not.
     """
     path = Path(path)
-    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    other = _PAIRS.get(plain.suffix.lower())
-    if other is None:
+    kind = kind_of_pair(path)
+    if not kind or not path.exists():
         return path, path
-    if plain.suffix.isupper():
-        other = other.upper()
-    partner = plain.with_suffix(other + path.name[len(plain.name) :])
-    if path.exists() and not partner.exists():
-        raise VolumeError(f"{path} is one of two files of a volume, and {partner} is missing. Put it beside the other.")
-    return (path, partner) if other.lower() == ".img" else (partner, path)
+    other = partner(path)
+    if other is None:
+        plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+        missing = plain.with_suffix({".hdr": ".img", ".img": ".hdr"}[kind]).name
+        raise VolumeError(f"{path} is one of two files of a volume, and {missing} is missing. Put it beside the other.")
+    return (path, other) if kind == ".hdr" else (other, path)
 
 
 def read_header(path: PathLike) -> Header:

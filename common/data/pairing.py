@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -43,13 +44,13 @@ def pair(images: _Files, labels: _Files, problems: Iterable[str] = ()) -> list[_
     problems = list(problems)
     repeated: set[str] = set()
     for kind, files in (("image", images), ("label", labels)):
-        names = [name for name, _ in files]
-        for name in sorted({name for name in names if names.count(name) > 1}):
+        counts = Counter(name for name, _ in files)
+        for name in sorted(name for name, count in counts.items() if count > 1):
             paths = [path for own, path in files if own == name]
             problems.append(f"{few(paths)} have one id, {name}, but a volume has one {kind}. Keep one of them.")
             repeated.add(name)
     label_of = dict(labels)
-    names = [name for name, _ in images]
+    names = {name for name, _ in images}
     for name, path in sorted(label_of.items()):
         if name not in names:
             problems.append(f"{path} is a label without an image of the id {name}. Add the image, or remove the label.")

@@ -68,7 +68,7 @@ def write_store(file: BinaryIO, volumes: Iterable[tuple[Tensor, Tensor | None]],
     file.flush()
     if written != shape.num_slices or file.seek(0, 2) != shape.num_bytes:
         raise ValueError(
-            f"volumes must give the same slices each time they are gone through, got {shape.num_slices} and then "
+            f"volumes must give the same slices each time they are iterated, got {shape.num_slices} and then "
             f"{written}: pass a list or a dataset with deterministic transforms, and leave its files alone."
         )
 

@@ -74,7 +74,7 @@ class Slices:
 
         Slices that take more than `in_memory_gib` go to a file, which is memory-mapped. Its name is a hash of what is
         in it, so that the same slices are written once, and it can be deleted whenever no run uses it. Before that the
-        volumes are gone through once, to learn how much there is, and a second time to write the file.
+        volumes are iterated once, to learn how much there is, and a second time to write the file.
 
         Args:
             volumes: dictionaries with "image" (1, H, W, D) and, in all of them or in none, "label" (1, H, W, D);
@@ -86,7 +86,7 @@ class Slices:
 
         Raises:
             ValueError: if there is no volume, `in_memory_gib` is negative, slices differ in size, some volumes have
-                labels and others have not, or the volumes are others when they are gone through again.
+                labels and others have not, or the volumes are others when they are iterated again.
             OSError: if there is no room for the file.
         """
         if not in_memory_gib >= 0:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_SUFFIX = re.compile(r"\.nii(\.gz)?$|\.hdr$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(nii|hdr)(\.gz)?$", re.IGNORECASE)
+_PAIRS = {".hdr": (".img", ".IMG", ".Img"), ".img": (".hdr", ".HDR", ".Hdr")}
 
 
 class DatasetError(FileNotFoundError):
@@ -67,13 +68,21 @@ def is_volume(path: Path) -> bool:
     """Tell from its name whether a file is a volume; a header is one if it has its voxels beside it."""
     if not _SUFFIX.search(path.name) or (path.exists() and not path.is_file()):  # a pipe, for example
         return False
-    return path.suffix.lower() != ".hdr" or voxels_of(path) is not None
+    return kind_of_pair(path) != ".hdr" or partner(path) is not None
 
 
-def voxels_of(header: Path) -> Path | None:
-    """Return the `.img` that belongs to a `.hdr`, or None if there is none."""
-    paths = (header.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img"))
-    return next((path for path in paths if path.is_file()), None)
+def kind_of_pair(path: Path) -> str:
+    """Return ".hdr" or ".img" for a file of a pair, compressed or not, and "" for any other."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return plain.suffix.lower() if plain.suffix.lower() in _PAIRS else ""
+
+
+def partner(path: Path) -> Path | None:
+    """Return the `.img` that belongs to a `.hdr`, or the other way round; None if there is none."""
+    compressed = path.suffix if path.suffix.lower() == ".gz" else ""
+    plain = path.with_suffix("") if compressed else path
+    paths = (plain.with_suffix(suffix + compressed) for suffix in _PAIRS.get(plain.suffix.lower(), ()))
+    return next((found for found in paths if found.is_file()), None)
 
 
 def volume_called(folder: Path, name: str) -> Path | None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class VolumeDataset(Dataset):
-    """Preprocess volumes once and hold them, or read them one by one when they are gone through.
+    """Preprocess volumes once and hold them, or read them one by one when they are iterated.
 
     Cached transforms are computed first, in several processes (see `fill_cache`); then every item goes through the
     whole transform here: at once, or, if the dataset is lazy, whenever it is asked for. All unusable volumes are
@@ -31,7 +31,7 @@ class VolumeDataset(Dataset):
         transform: deterministic dictionary transforms.
         num_workers: processes that fill the cache; None takes one for each core.
         progress: show a progress bar.
-        lazy: hold no volume. Without a cache folder, each time the dataset is gone through is then another
+        lazy: hold no volume. Without a cache folder, each time the dataset is iterated is then another
             preprocessing.
         required: whether every volume is needed. If not, the unusable ones are left out and the log says which.
 

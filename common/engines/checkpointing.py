@@ -165,6 +165,8 @@ class Resume:
             data.
         outputs: files that the run leaves.
         interval_seconds: least time between two savings.
+        resume: False starts afresh and saves no state: that of an earlier run is deleted, since its outputs are
+            overwritten, and its curves are set aside.
 
     Raises:
         CheckpointError: (on attaching) if the file belongs to a run with other settings, has done more steps than are
@@ -178,8 +180,10 @@ class Resume:
         settings: Mapping[str, Any],
         outputs: Sequence[str] = (),
         interval_seconds: float = 60.0,
+        resume: bool = True,
     ) -> None:
         self.path = Path(path)
+        self.resume = resume
         self.outputs = [Path(output) for output in outputs]
         self.objects = {name: holder for name, holder in objects.items() if holder is not None}
         self.settings = plain_settings(settings)
@@ -188,6 +192,13 @@ class Resume:
 
     def attach(self, engine: Any) -> None:
         """Load the state, if there is one, and save from now on."""
+        if not self.resume:
+            if idist.get_rank() == 0:
+                if self.path.is_file():
+                    self.path.unlink()
+                    logger.info(f"{self.path}: deleted, since this run starts afresh.")
+                engine.add_event_handler(Events.STARTED, lambda: cut_back(self.path.parent, {}))
+            return
         state = read_checkpoint(self.path) if self.path.is_file() else {"event_files": {}}
         if "iteration" in state:
             self._load(engine, state)

@@ -27,7 +27,8 @@ def event_file_sizes(folder: str | os.PathLike[str]) -> dict[str, int]:
 def cut_back(folder: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
     """Cut TensorBoard's files back to earlier sizes, and delete those that came later and hold something.
 
-    A later one that is still empty may be that of this process.
+    A later one that is still empty may be that of this process. If nothing of the run was saved, the files are of other
+    runs, and are renamed so that TensorBoard does not mix their curves with the new ones.
 
     Args:
         folder: of the files.
@@ -38,6 +39,11 @@ def cut_back(folder: str | os.PathLike[str], sizes: Mapping[str, int]) -> None:
         if size > sizes.get(name, size):
             os.truncate(path, sizes[name])
         elif name not in sizes and _holds_anything(path):
+            if not sizes:
+                aside = path.with_name(name.replace("tfevents", "earlier_run"))
+                path.rename(aside)
+                logger.info(f"{path}: holds the curves of an earlier run; now called {aside.name}.")
+                continue
             path.unlink()
         else:
             continue

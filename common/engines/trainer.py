@@ -105,6 +105,8 @@ class StageTrainer(SupervisedTrainer):
         averaging: WeightAveraging | None = None,
         lineage: Lineage | None = None,
     ) -> None:
+        if max_epochs < 1:  # `_complete` would take it for a run that has no step left
+            raise ValueError(f"max_epochs must be a whole number from 1, got {max_epochs!r}: train for one at least.")
         for handler in train_handlers or ():
             if isinstance(handler, MLFlowHandler):
                 # MONAI makes it for decollated output, and for every step, which would wait for device and disk.

@@ -265,3 +265,14 @@ def test_pictures_are_named_after_the_volumes(tmp_path):
     volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": label}
     report(tmp_path / "out", [volume], pictures=True)
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["patient007.png"]
+
+
+def test_pictures_of_volumes_that_are_no_longer_evaluated_are_deleted(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "dice.csv").write_text("id,object,mean\na,0.5,0.5\nb,0.5,0.5\n")
+    for name in ("a", "b", "mine"):
+        (tmp_path / "pictures" / f"{name}.png").touch()
+    report = EvaluationReport(str(tmp_path), ["background", "object"], {})
+    report._rows = [{"id": "b", "object": 1.0, "mean": 1.0}]
+    report.write()
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["b.png", "mine.png"]

@@ -172,3 +172,12 @@ def test_many_volumes_take_little_time_and_room(tmp_path):
     record = read_lineage(path)
     assert len(record["volumes"][PRETRAINING]) == 5000
     assert time.monotonic() - started < 5 and path.stat().st_size < 5000 * 110
+
+
+@pytest.mark.parametrize("subset", ["labelled", "validation", "pretrain"])
+def test_weights_that_do_not_say_are_evaluated_on_the_test_only(tmp_path, subset):
+    model = tmp_path / "model.pt"
+    save_atomically({}, model)
+    with pytest.raises(LeakError, match=f"model.pt does not say .* those of {subset} .* --allow_overlap True"):
+        find_overlap(model, subset, [volume("x")], dict)
+    assert find_overlap(model, subset, [volume("x")], dict, allow=True)["not_recorded"] == ["model.pt"]

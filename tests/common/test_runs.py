@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,14 +159,25 @@ def test_file_in_place_of_a_folder(tmp_path):
         claim(tmp_path / "models" / "output")
 
 
-def test_file_system_without_locks(tmp_path, monkeypatch, caplog):
-    def refuse(*_, **__):
-        raise NotImplementedError("FileSystem does not appear to support flock")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(runs.FileLock, "acquire", refuse)
-    claim(tmp_path)
-    assert "cannot be locked on its file system" in caplog.text
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for _ in range(2):  # what the first has left refuses nobody
+        claim(tmp_path)
+        assert "cannot be locked on its file system" in caplog.text
+        assert claimed() == [] and not list(tmp_path.iterdir())
+
+
+def test_lock_of_another_run_in_a_folder_made_anew_stays(tmp_path):
+    claim(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / LOCK).write_text('{"process": 0, "host": "another", "since": "today"}')
     release()
+    assert (tmp_path / "out" / LOCK).is_file()
 
 
 def test_left_over_files_are_swept(tmp_path):

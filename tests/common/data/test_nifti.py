@@ -17,6 +17,7 @@ from monai.transforms import LoadImaged
 from common.data import nifti, nifti_header
 from common.data.cache import CachedTransformd
 from common.data.nifti import NiftiReader, nifti_files, read_header, read_nifti, voxels_hash
+from common.data.volume_files import kind_of_pair, partner
 from common.transforms import VolumeError
 
 AFFINE = np.eye(4)
@@ -382,6 +383,8 @@ def test_the_files_of_a_volume(tmp_path):
     assert nifti_files(tmp_path / "a.nii.gz") == (tmp_path / "a.nii.gz",) * 2
     for pair in (("a.hdr", "a.img"), ("A.HDR", "A.IMG"), ("b.c.hdr.gz", "b.c.img.gz")):
         expected = tuple(tmp_path / name for name in pair)
+        for path in expected:
+            path.touch()
         assert nifti_files(expected[0]) == nifti_files(expected[1]) == expected
 
 
@@ -395,3 +398,17 @@ def test_suffixes():
     reader = NiftiReader()
     assert reader.verify_suffix("a.nii") and reader.verify_suffix(["A.NII.GZ", "b.hdr"])
     assert not reader.verify_suffix("a.mha")
+
+
+@pytest.mark.parametrize("header", ["a.hdr", "a.HDR", "a.Hdr"])
+@pytest.mark.parametrize("voxels", ["a.img", "a.IMG", "a.Img"])
+def test_files_of_a_pair_find_each_other_however_they_are_spelt(tmp_path, header, voxels):
+    for name in (header, voxels):
+        (tmp_path / name).touch()
+    assert partner(tmp_path / header) == tmp_path / voxels and partner(tmp_path / voxels) == tmp_path / header
+    assert nifti_files(tmp_path / voxels) == nifti_files(tmp_path / header) == (tmp_path / header, tmp_path / voxels)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.HDR.gz", ".hdr"), ("a.img", ".img"), ("a.nii.gz", ""), ("img", "")])
+def test_kind_of_pair(tmp_path, name, kind):
+    assert kind_of_pair(tmp_path / name) == kind

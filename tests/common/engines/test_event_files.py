@@ -35,6 +35,8 @@ def test_later_events_and_files_are_removed(tmp_path):
     assert sorted(path.name.rsplit(".")[-1] for path in tmp_path.iterdir()) == ["loss", "own", "pt"]
     cut_back(tmp_path, {})
     assert steps(tmp_path) == {}
+    aside = [path for path in tmp_path.iterdir() if "earlier_run" in path.name]
+    assert [path.stat().st_size for path in aside] == list(sizes.values())
 
 
 def test_files_that_are_gone_or_shorter_are_left(tmp_path):

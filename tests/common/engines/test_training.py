@@ -30,7 +30,18 @@ from common.transforms.views import ContrastiveViews
 class Run:
     """A small pre-training run, made afresh as a new process would."""
 
-    def __init__(self, folder, epochs, seed=0, settings=None, handlers=(), loss=None, outputs=(), interval_seconds=0.0):
+    def __init__(
+        self,
+        folder,
+        epochs,
+        seed=0,
+        settings=None,
+        handlers=(),
+        loss=None,
+        outputs=(),
+        interval_seconds=0.0,
+        resume=True,
+    ):
         torch.manual_seed(seed)
         images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(9))
         slices = Slices(images, None, torch.tensor([0, 6]))
@@ -39,14 +50,15 @@ class Run:
         parameters = [value for value in self.network.parameters() if value.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=1e-3)
         self.losses: list[float] = []
-        resume = Resume(
+        state = Resume(
             str(folder / "resume.pt"),
             {"network": self.network, "optimizer": self.optimizer},
             settings or {"seed": seed, "size": (32, 32)},
             outputs,
             interval_seconds,
+            resume,
         )
-        self.handlers = [*handlers, *(SaveWeights(self.network, path) for path in outputs), resume]
+        self.handlers = [*handlers, *(SaveWeights(self.network, path) for path in outputs), state]
         self.trainer = StageTrainer(
             device="cpu",
             max_epochs=epochs,
@@ -188,6 +200,20 @@ def test_output_that_vanishes_during_the_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"nobody\.pt: is not there at the end.*not marked as finished"):
         run.run()
     assert not (tmp_path / "resume.pt").exists()
+
+
+def test_starting_afresh_leaves_no_state_that_a_later_run_could_take_up(tmp_path):
+    output = tmp_path / "weights.pt"
+    Run(tmp_path, epochs=1, outputs=[output]).run()
+    run = Run(tmp_path, epochs=1, outputs=[output], resume=False)
+    assert not (tmp_path / "resume.pt").exists()
+    assert len(run.run().losses) == 2 and not (tmp_path / "resume.pt").exists()
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_run_without_an_epoch_is_refused(tmp_path, epochs):
+    with pytest.raises(ValueError, match=f"max_epochs must be a whole number from 1, got {epochs}"):
+        Run(tmp_path, epochs=epochs)
 
 
 def test_fewer_steps_than_were_done_are_refused(tmp_path):
