@@ -129,7 +129,7 @@ def test_commands_with_the_packages_installed_by_pip(exported, tmp_path):
         ]
         run_clean(bundle, "monai.bundle", "run", "run", f"--config_file=configs/{config}.json", *arguments, site=site)
 
-    command("train")
+    command("train", pretrained_dir=bundle / "models")
     assert (tmp_path / "models" / "model.pt").is_file()
     command("evaluate", checkpoint=bundle / "models" / "model.pt")
     assert json.loads((tmp_path / "output" / "evaluation.json").read_text())["mean_dice"]
