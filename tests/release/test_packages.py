@@ -123,7 +123,8 @@ def test_commands_with_the_packages_installed_by_pip(exported, tmp_path):
     output = {"ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "output", "cache_dir": tmp_path / "cache"}
 
     def command(config, **options):
-        values = {**phantom.settings(config, tmp_path), **output, **options}
+        own = {"output_dir": output["output_dir"]} if config == "inference" else output
+        values = {**phantom.settings(config, tmp_path), **own, **options}
         arguments = [
             part for key, value in values.items() for part in (f"--{key}", str(as_text(value)).replace(" ", ""))
         ]
