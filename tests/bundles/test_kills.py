@@ -52,7 +52,7 @@ def check(outcomes):
 
 def test_killed_runs_end_where_others_do(phantom, tmp_path):
     """At the writing of the output, of the mark that it is finished, and of a state or the best weights before."""
-    stages = ("pretrain_global", "train")
+    stages = ("train",)
     outcomes = kill(phantom, tmp_path, stages, seed=0, all_writes=False, moments=0)
     assert check(outcomes) == {stage: 3 for stage in stages}
 
