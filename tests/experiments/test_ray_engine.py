@@ -21,6 +21,8 @@ from experiments.cells import stages_of
 from experiments.grid import SCHEDULES, Cell, Pretraining
 from experiments.reproduce import reproduce
 
+from .made_up import DICE
+
 pytestmark = pytest.mark.ray
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["smoke"])
@@ -36,7 +38,12 @@ def run_fake_config(bundle, name, **overrides):
     folder = overrides["output_dir"]
     folder.mkdir(parents=True, exist_ok=True)
     if name == "evaluate":
-        summary = {"mean_dice": {}, "volumes": [], "settings": {"device": "cpu", "precision": ""}, "versions": {}}
+        summary = {
+            "mean_dice": DICE,
+            "volumes": [{"id": "patient007", **DICE}],
+            "settings": {"device": "cpu", "precision": "torch.float32"},
+            "versions": {"torch": "2"},
+        }
         (folder / "evaluation.json").write_text(json.dumps(summary))
         return
     state = folder / "steps"
