@@ -1,17 +1,15 @@
-"""Run by `test_kills`: kill runs at their writes and at random moments, start them again, and compare what comes out.
+"""Run by `test_kills`: kill runs at their writes, start them again, and compare what comes out.
 
 Every run is a process of its own that is forked from this one, which has imported everything and computed nothing: that
-saves the seconds of importing, hundreds of times. Prints a JSON object for each kill.
+saves the seconds of importing. Prints a JSON object for each kill.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -25,11 +23,8 @@ from experiments.stages import run_config
 
 
 def arm(kill):
-    """Let this process be killed: at a moment in seconds, or "before" or "after" the n-th file is put in its place."""
+    """Let this process be killed "before" or "after" the n-th file is put in its place."""
     kind, number = kill
-    if kind == "moment":
-        signal.setitimer(signal.ITIMER_REAL, number)  # the signal's default action is to end the process at once
-        return
     replace, calls = os.replace, []
 
     def counted(source, target):
@@ -104,31 +99,24 @@ def differences(whole, part):
 
 
 def main(task):
-    generator = random.Random(task["seed"])
-    bundle, root = Path(task["bundle"]), Path(task["folder"])
-    for config, settings in task["settings"].items():
+    bundle, root, config = Path(task["bundle"]), Path(task["folder"]), task["config"]
 
-        def at(name, config=config, settings=settings):
-            folder = root / config / name
-            return {**settings, "output_dir": str(folder / "output"), "ckpt_dir": str(folder / "models")}
+    def at(name):
+        folder = root / config / name
+        return {**task["settings"], "output_dir": str(folder / "output"), "ckpt_dir": str(folder / "models")}
 
-        count = root / f"{config}.count"
-        started = time.monotonic()
-        if error := run(bundle, config, at("whole"), ("count", str(count))):
-            raise SystemExit(error)
-        seconds, writes = time.monotonic() - started, int(count.read_text())
-        (root / config / "whole" / "output.log").unlink()
-        kills = [(kind, number) for number in range(1, writes + 1) for kind in ("before", "after")]
-        if not task["all_writes"]:
-            kills = [("before", writes), ("before", writes - 1), ("after", writes // 2)]
-        kills += [("moment", round(generator.uniform(0, seconds), 3)) for _ in range(task["moments"])]
-        for number, kill in enumerate(kills):
-            part = at(str(number))
-            errors = [run(bundle, config, part, kill), run(bundle, config, part)]
-            folder = root / config / str(number)
-            (folder / "output.log").unlink()
-            found = differences(root / config / "whole", folder) if not any(errors) else []
-            print(json.dumps({"config": config, "kill": kill, "errors": errors, "differences": found}), flush=True)
+    count = root / "count"
+    if error := run(bundle, config, at("whole"), ("count", str(count))):
+        raise SystemExit(error)
+    writes = int(count.read_text())
+    (root / config / "whole" / "output.log").unlink()
+    for number, kill in enumerate((("before", writes), ("before", writes - 1), ("after", writes // 2))):
+        part = at(str(number))
+        errors = [run(bundle, config, part, kill), run(bundle, config, part)]
+        folder = root / config / str(number)
+        (folder / "output.log").unlink()
+        found = differences(root / config / "whole", folder) if not any(errors) else []
+        print(json.dumps({"kill": kill, "errors": errors, "differences": found}), flush=True)
 
 
 if __name__ == "__main__":

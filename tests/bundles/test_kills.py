@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 
-import pytest
 import torch
 
 from common.checkpoints import save_atomically
@@ -17,26 +15,16 @@ from tests.conftest import REPOSITORY
 
 from .conftest import as_text
 
-STAGES = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 
-
-def kill(phantom, folder, stages, seed, **extent):
-    """Return what came out of each kill."""
+def kill(phantom, folder):
+    """Return what came out of each kill of a fine-tuning."""
     torch.manual_seed(0)
     weights = {name: value for name, value in UNet2d(4).state_dict().items() if name.startswith("encoder.")}
     save_atomically(weights, folder / "start" / "pretrained_encoder.pt")
-    settings = {}
-    for config in stages:
-        options = {"steps": 3, "batch_size": 16}
-        if config == "pretrain_local":
-            options["pretrained_path"] = folder / "start" / "pretrained_encoder.pt"
-        if config == "train":
-            options.update(pretrained_dir=folder / "start", initialisation="encoder")
-        position = 6 if config in ("pretrain_joint", "train") else 5
-        options[f"train#handlers#{position}#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
-        values = phantom.settings(config, folder, **options)
-        settings[config] = {key: as_text(value) for key, value in values.items()}
-    task = {"bundle": str(phantom.bundle), "folder": str(folder), "settings": settings, "seed": seed, **extent}
+    options = {"steps": 3, "pretrained_dir": folder / "start", "initialisation": "encoder"}
+    options["train#handlers#6#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
+    settings = {key: as_text(value) for key, value in phantom.settings("train", folder, **options).items()}
+    task = {"bundle": str(phantom.bundle), "folder": str(folder), "config": "train", "settings": settings}
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.bundles.kills", json.dumps(task)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
@@ -44,21 +32,12 @@ def kill(phantom, folder, stages, seed, **extent):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def check(outcomes):
+def test_killed_runs_end_where_others_do(phantom, tmp_path):
+    """At the writing of the output, of the mark that it is finished, and of a state or the best weights before.
+
+    `python -m benchmarks run robustness --only kills` does the same with all stages, at more writes and moments.
+    """
+    outcomes = kill(phantom, tmp_path)
+    assert len(outcomes) == 3
     for outcome in outcomes:
         assert outcome["errors"] == [None, None] and outcome["differences"] == [], outcome
-    return Counter(outcome["config"] for outcome in outcomes)
-
-
-def test_killed_runs_end_where_others_do(phantom, tmp_path):
-    """At the writing of the output, of the mark that it is finished, and of a state or the best weights before."""
-    stages = ("train",)
-    outcomes = kill(phantom, tmp_path, stages, seed=0, all_writes=False, moments=0)
-    assert check(outcomes) == {stage: 3 for stage in stages}
-
-
-@pytest.mark.slow
-def test_runs_killed_at_every_write_end_where_others_do(phantom, tmp_path):
-    counts = check(kill(phantom, tmp_path, STAGES, seed=1, all_writes=True, moments=4))
-    print(dict(counts))
-    assert set(counts) == set(STAGES) and sum(counts.values()) > 40
