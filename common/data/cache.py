@@ -34,7 +34,7 @@ from ..checkpoints import checked_archive
 from ..files import WriteError, atomic_file
 from ..transforms.volume import VolumeError
 from .disk_space import check_room, room_on_disk
-from .nifti import nifti_files
+from .nifti import VOXELS_HASH, nifti_files
 from .volume_files import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 CACHE_VERSION = 3  # to be raised when a transform of this package gives another result for the same parameters
 
 _ROOM = ("preprocessed volumes", "choose another cache_dir")
-_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim", "voxels_sha256")
+_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim", VOXELS_HASH)
 _EPHEMERAL = {"R", "_tracing", "filenames", "has_series"}  # random state, tracing, what a reader read last
 
 

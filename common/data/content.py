@@ -14,13 +14,10 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from .cache import num_cores
-from .nifti import read_nifti, voxels_hash
+from .nifti import VOXELS_HASH, read_nifti, voxels_hash
 from .volume_files import stem
 
 logger = logging.getLogger(__name__)
-
-META_KEY = "voxels_sha256"
-"""Where a volume that was read has the hash of its stored voxels among its metadata."""
 
 _SHORT = 16  # hexadecimal digits that tell contents apart where nobody looks for a collision
 
@@ -131,5 +128,5 @@ def _short(hashes: Sequence[str | None]) -> str:
 def _hash(volume: Any) -> str | None:
     if not isinstance(volume, MetaTensor) or "filename_or_obj" not in volume.meta:
         return None
-    known = volume.meta.get(META_KEY)
+    known = volume.meta.get(VOXELS_HASH)
     return voxels_sha256(volume.meta["filename_or_obj"]) if known is None else str(known)

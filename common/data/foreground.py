@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..transforms.volume import VolumeError
+from .volume_files import few
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ def check_foreground(
     if len(empty) == len(present):
         raise VolumeError(
             f"The labels of the {len(present)} labelled volumes must have {' or '.join(names[1:])} in them, got "
-            f"only {names[0]} in what is left after the crop to image_size: {_few(empty)}. Check these files and "
+            f"only {names[0]} in what is left after the crop to image_size: {few(empty)}. Check these files and "
             "image_size, or take other volumes."
         )
     if empty:
         logger.warning(
             f"{len(empty)} of {len(present)} labelled volumes have no structure in what is left after the crop to "
-            f"image_size: {_few(empty)}. They are trained on as {names[0]}; take them out if they are not."
+            f"image_size: {few(empty)}. They are trained on as {names[0]}; take them out if they are not."
         )
     absent = [name for index, name in enumerate(names[1:], 1) if not any(index in found for _, found in present)]
     if absent:
@@ -54,7 +55,7 @@ def check_foreground(
     if chosen_by and not any(found for _, found in chosen_by):
         logger.warning(
             f"No structure is labelled in any of the {len(chosen_by)} validation volumes, so that they cannot choose "
-            f"among weights: {_few([name for name, _ in chosen_by])}. The last weights are kept; take other volumes to "
+            f"among weights: {few([name for name, _ in chosen_by])}. The last weights are kept; take other volumes to "
             "have the best ones."
         )
 
@@ -68,7 +69,3 @@ def _present(volumes: Iterable[Mapping[str, Any]], num_classes: int) -> list[tup
         path = getattr(label, "meta", {}).get("filename_or_obj", volume.get("id", "a label"))
         result.append((str(path), set(counts.nonzero().flatten().tolist()) - {0}))
     return result
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_RATIO = 1032  # deflate cannot compress more
 _IMAGES = {kind.header_class: kind for kind in (nib.Nifti1Image, nib.Nifti1Pair, nib.Nifti2Image, nib.Nifti2Pair)}
+VOXELS_HASH = "voxels_sha256"
+"""Where a volume that was read has the hash of its stored voxels among its metadata, see `voxels_hash`."""
 
 
 class NiftiReader(NibabelReader):
@@ -103,7 +105,7 @@ class NiftiReader(NibabelReader):
                 meta[key] = np.diag([scale, scale, scale, 1.0]) @ meta[key]
             for key in (MetaKeys.PIXDIM, MetaKeys.ORIGINAL_PIXDIM):
                 meta[key][1:4] *= scale
-        meta["voxels_sha256"] = voxels_hash(voxels)
+        meta[VOXELS_HASH] = voxels_hash(voxels)
         return voxels, meta
 
     def _check_plausible(self, header: Header, name: str) -> None:

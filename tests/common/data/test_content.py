@@ -83,7 +83,7 @@ def test_content_of_volumes(tmp_path, original):
 
 
 def test_a_hash_that_the_reader_has_left_is_taken(original):
-    volume = MetaTensor(torch.zeros(1, 4, 5, 3), meta={"filename_or_obj": original, content.META_KEY: "abc"})
+    volume = MetaTensor(torch.zeros(1, 4, 5, 3), meta={"filename_or_obj": original, content.VOXELS_HASH: "abc"})
     assert content.of_volume({"image": volume}).image == "abc"
 
 
