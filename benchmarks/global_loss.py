@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from common.losses import GlobalContrastiveLoss
 from common.strategies import make_layout
-from tests.reference.global_loss import global_loss_by_loops
+from reference.global_loss import global_loss_by_loops
 
 from . import harness
 

@@ -28,10 +28,10 @@ import torch
 
 from benchmarks import harness
 from benchmarks.prepare import ACDC_SIZE, volume_files
+from bundles.run import REPOSITORY, load_config
 from common import segmentation
 from common.checkpoints import save_atomically
 from common.engines.precision import resolve_precision
-from experiments.stages import REPOSITORY, load_config
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_SLICES = 10

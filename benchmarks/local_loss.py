@@ -20,7 +20,7 @@ from common.losses.local_contrastive import NUM_POSITIONS
 from common.networks.heads import EMBEDDING_SIZE
 from common.networks.unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS
 from common.strategies import make_layout
-from tests.reference.local_loss import local_loss_by_loops
+from reference.local_loss import local_loss_by_loops
 
 from . import harness
 from .global_loss import Contender

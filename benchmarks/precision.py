@@ -28,7 +28,7 @@ from tqdm import tqdm
 from common.data.slices import Slices
 from common.engines import AutocastInferer, StageTrainer, resolve_precision
 from common.networks.regions import region_positions
-from experiments.phantom import write_acdc_phantom, write_phantom_splits
+from phantom import write_acdc_phantom, write_phantom_splits
 
 from . import harness, step
 

@@ -29,7 +29,7 @@ from benchmarks import harness
 from common.data.cache import CachedTransformd, fill_cache, num_cores
 from common.data.datalists import acdc
 from common.transforms import N4BiasFieldCorrectiond, OrientSlicesd
-from experiments.phantom import write_acdc_phantom
+from phantom import write_acdc_phantom
 
 ACDC_SIZE = (216, 256)  # voxels along x and y of most of its volumes
 FULL = "full resolution, one after another"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fire
 
 from .demo import demo
-from .figures import figures
-from .probe import probe
-from .prostate_smoke import prostate_smoke
 from .report import report
 from .reproduce import reproduce
 from .ship import ship
+from .studies.figures import figures
+from .studies.probe import probe
+from .studies.prostate_smoke import prostate_smoke
 
 if __name__ == "__main__":
     fire.Fire(

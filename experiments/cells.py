@@ -16,11 +16,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from bundles.run import REPOSITORY, commit, run_config
 from common.records import write_record
 
 from .grid import RECIPES, Cell, digest
 from .results import EVALUATIONS, ResultError, read_stage_record
-from .stages import REPOSITORY, commit, run_config
 
 logger = logging.getLogger(__name__)
 

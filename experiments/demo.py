@@ -13,16 +13,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bundles.run import REPOSITORY, run_config
 from common.data import datalists
-
-from .phantom import (
+from phantom import (
     write_acdc_phantom,
     write_mmwhs_phantom,
     write_phantom_splits,
     write_prostate_phantom,
     write_reoriented,
 )
-from .stages import REPOSITORY, run_config
 
 NUM_PRETRAIN, NUM_TEST = 9, 4
 GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 150, 30, 60

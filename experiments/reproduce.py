@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bundles.run import REPOSITORY
 from common.data.splits import draws_of
 from common.errors import root_cause
 from common.records import write_record
@@ -28,7 +29,6 @@ from .cells import (
 )
 from .grid import SCHEDULES, Cell, cells_of
 from .results import ResultError, read_result
-from .stages import REPOSITORY
 
 logger = logging.getLogger(__name__)
 

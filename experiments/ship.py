@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bundles.run import REPOSITORY
 from common.checkpoints import content_hash, read_weights
 from common.files import atomic_file, write_text_atomically
 
@@ -14,7 +15,6 @@ from .cells import bundle_of, stages_of
 from .grid import SCHEDULES, Cell
 from .report import steps_of
 from .results import EVALUATIONS, cell_of, read_any_result
-from .stages import REPOSITORY
 
 _EVALUATION, _MODEL = next(iter(EVALUATIONS.items()))
 _ENCODER, _DECODER = "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"

@@ -20,6 +20,7 @@ import nibabel
 import numpy as np
 import torch
 
+from bundles.run import REPOSITORY, commit
 from common.checkpoints import content_hash
 from common.data.datalists import acdc
 from common.data.splits import read_split
@@ -27,7 +28,6 @@ from common.evaluation import volume_dice
 from common.pictures import draw_comparison
 from common.records import write_record
 from experiments.plots import shrink_picture
-from experiments.stages import REPOSITORY, commit
 from release.export import export
 
 from .server import LabelServer, LabelServerError, copy_app, serve

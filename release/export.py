@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 import common
+from bundles.run import commit
 from common.checkpoints import content_hash
-from experiments.stages import commit
 
 from .archive import check_archive, write_zip
 from .documents import write_documents

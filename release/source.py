@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundles.run import REPOSITORY, load_config
 from common.checkpoints import CheckpointError, content_hash, initialise, load_model, load_pretrained
 from experiments.results import ResultError, parse_result
 from experiments.ship import metrics_of
-from experiments.stages import REPOSITORY, load_config
 
 MODEL = "model.pt"
 _PRETRAINED = re.compile(r"pretrained_(\w+)\.pt")

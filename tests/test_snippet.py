@@ -12,7 +12,7 @@ import torch
 
 from common.checkpoints import save_atomically, select_parts
 from common.networks import UNet2d
-from experiments.phantom import write_acdc_phantom
+from phantom import write_acdc_phantom
 from tests.conftest import REPOSITORY
 
 

@@ -25,7 +25,7 @@ import torch
 
 from common.engines import Resume
 from common.transforms import N4BiasFieldCorrectiond
-from experiments.phantom import write_acdc_phantom, write_phantom_splits  # the one import from there
+from phantom import write_acdc_phantom, write_phantom_splits  # the one import from there
 
 from .process import TIMEOUT_SECONDS, Ending, run_forked
 

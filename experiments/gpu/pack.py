@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundles.run import commit
 from common.data.cache import CachedTransformd
 
 from ..cells import bundle_of
-from ..stages import commit
 from .kit import ITK, KIT, MANIFEST, REPOSITORY, SLICES, STATE, WHEELS, KitError, code_hashes, describe
 from .slices import pack_slices, preprocessing_of, select_needed
 from .wheels import ITK_PACKAGES, PACKAGES, download, pack_itk

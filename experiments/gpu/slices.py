@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bundles.run import load_config
 from common.data.cache import CachedTransformd, fill_cache
 from common.data.splits import draws_of, pretraining_ids, read_split, select
 from common.files import atomic_file
 
-from ..stages import load_config
 from .kit import KitError, sha256
 
 INDEX = "volumes.json"

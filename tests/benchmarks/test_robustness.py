@@ -18,7 +18,7 @@ from benchmarks.robustness.process import Ending, last_message
 from benchmarks.robustness.verdicts import CLEAR, CRASH, LOST, RIGHT, SILENT, UNCLEAR, WARNED, Verdict, is_clear, judge
 from benchmarks.robustness.weights import DAMAGES, break_bytes
 from benchmarks.robustness.world import World, tensors
-from experiments.phantom import write_acdc_phantom
+from phantom import write_acdc_phantom
 from tests.conftest import REPOSITORY
 
 RECORD = "2026-01-01 12:00:00,000 - common.segmentation - {} - {}\n"

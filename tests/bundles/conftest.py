@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from bundles.run import load_config, run_config
 from common.data.cache import prepare
-from experiments.phantom import (
+from phantom import (
     write_acdc_phantom,
     write_mmwhs_phantom,
     write_phantom_splits,
     write_prostate_phantom,
 )
-from experiments.stages import load_config, run_config
 from tests.conftest import REPOSITORY
 
 BUNDLES = {name: REPOSITORY / f"bundle_{name}" for name in ("acdc", "prostate", "mmwhs")}

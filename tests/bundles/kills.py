@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import common.data.cache
 import common.evaluation  # noqa: F401  (what the configs name is imported here, once)
+from bundles.run import run_config
 from common.checkpoints import read_checkpoint
-from experiments.stages import run_config
 
 
 def arm(kill):

@@ -12,9 +12,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from bundles.run import load_config
 from common.checkpoints import read_weights
 from common.errors import root_cause
-from experiments.stages import load_config
 from tests.bundles.conftest import BUNDLE
 
 AVERAGING = {"initialisation": "random", "weight_averaging": 0.5}

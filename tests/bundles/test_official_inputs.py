@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
+from bundles.run import load_config
 from common.checkpoints import read_checkpoint, read_weights, save_atomically
 from common.data.volume_files import DatasetError
 from common.errors import root_cause
 from common.networks import UNet2d
 from common.transforms import VolumeError
-from experiments.phantom import write_reoriented
-from experiments.stages import load_config
+from phantom import write_reoriented
 from tests.conftest import REPOSITORY
 
 from .conftest import BUNDLES, Phantom, as_text, contents
@@ -370,7 +370,7 @@ def test_prepare_without_a_dataset(other_phantom, tmp_path):
 
 MEASURE = """
 import resource, sys
-from experiments.stages import load_config, REPOSITORY
+from bundles.run import load_config, REPOSITORY
 config = load_config(REPOSITORY / "bundle_mmwhs", "pretrain_global", **{
     "dataset_dir": sys.argv[1], "cache_dir": sys.argv[2], "preprocessing#transforms#6#iterations": [1, 1, 1, 1],
 })

@@ -20,7 +20,7 @@ import torch
 from common.checkpoints import read_checkpoint, read_weights, save_atomically
 from common.errors import root_cause
 from common.networks import UNet2d
-from experiments.phantom import write_reoriented
+from phantom import write_reoriented
 from tests.conftest import REPOSITORY
 
 from .conftest import BUNDLE, PREPROCESSING, STEPS

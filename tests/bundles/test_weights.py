@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from bundles.run import load_config, run_config
 from common.checkpoints import content_hash, load_model, load_pretrained
 from common.networks import UNet2d
 from experiments.results import cell_of, read_any_result
 from experiments.ship import metrics_of, model_card
-from experiments.stages import load_config, run_config
 from tests.conftest import REPOSITORY
 
 from .conftest import BUNDLE, CONFIGS, undisturbed

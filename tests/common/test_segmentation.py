@@ -17,13 +17,13 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, Invertd, LoadImaged, ResizeWithPadOrCropd
 
 import common.segmentation as segmentation
+from bundles.run import load_config
 from common.coverage import body_outside
 from common.data.datalists import acdc
 from common.data.nifti import NiftiReader
 from common.files import WriteError
 from common.segmentation import save_segmentation, segment_volumes, segmentation_path
 from common.transforms import CheckVolumed
-from experiments.stages import load_config
 from tests.conftest import REPOSITORY
 
 SHAPE = (7, 6, 3)

@@ -40,7 +40,7 @@ from experiments.gpu.slices import (
     unpack_slices,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
-from experiments.phantom import write_acdc_phantom
+from phantom import write_acdc_phantom
 from tests.bundles.conftest import PREPROCESSING
 
 BUNDLE = bundle_of("acdc")

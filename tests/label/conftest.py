@@ -19,8 +19,8 @@ from monai.networks.nets import UNet
 
 from common.checkpoints import save_atomically, select_parts
 from common.networks import UNet2d
-from experiments.phantom import write_acdc_phantom, write_reoriented
 from label.server import LabelServer, copy_app, serve
+from phantom import write_acdc_phantom, write_reoriented
 from release.export import export
 from tests.conftest import REPOSITORY
 

@@ -13,10 +13,10 @@ import torch
 
 import common
 import release.export
+from bundles.run import commit
 from common.checkpoints import content_hash, read_weights, save_atomically
 from common.networks import UNet2d
 from common.records import write_record
-from experiments.stages import commit
 from release.export import export
 from release.source import ReleaseError
 from tests.conftest import REPOSITORY

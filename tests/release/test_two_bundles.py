@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.phantom import write_acdc_phantom
+from phantom import write_acdc_phantom
 from release.export import export
 from tests.bundles.conftest import PREPROCESSING
 

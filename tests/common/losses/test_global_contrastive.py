@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.losses import GlobalContrastiveLoss
 from common.strategies import Layout, find_strategy, make_layout
-from tests.reference.global_loss import global_loss_by_loops
+from reference.global_loss import global_loss_by_loops
 
 VARIANTS = [("GR", "ring"), ("GD-", "ring"), ("GD", "ring"), ("GD", "all")]
 variants = pytest.mark.parametrize(("strategy", "gd_pairs"), VARIANTS, ids=["GR", "GD-", "GD ring", "GD all"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from common.losses import LocalContrastiveLoss
 from common.losses.local_contrastive import NEGATIVE_POSITIONS
 from common.strategies import Layout, make_layout
-from tests.reference.local_loss import local_loss_by_loops, negatives_of
+from reference.local_loss import local_loss_by_loops, negatives_of
 
 NUM_POSITIONS = {1: 13, 3: 17}
 strategies = pytest.mark.parametrize("strategy", ["LR", "LD"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from common.records import read_record
-from experiments import prostate_smoke as module
-from experiments.phantom import write_prostate_phantom
-from experiments.prostate_smoke import prostate_smoke
+from experiments.studies import prostate_smoke as module
+from experiments.studies.prostate_smoke import prostate_smoke
+from phantom import write_prostate_phantom
 from tests.bundles.conftest import undisturbed
 
 SMALL = {

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bundles.run import REPOSITORY, commit, load_config
 from common.checkpoints import content_hash, load_pretrained
 from common.data import datalists, splits
 from common.data.slices import Slices
@@ -20,8 +21,6 @@ from common.data.volumes import VolumeDataset
 from common.engines import recompute_batch_norm
 from common.networks import UNet2d, region_starts
 from common.records import write_record
-
-from .stages import REPOSITORY, commit, load_config
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_BLOCKS, NUM_PARTITIONS, NUM_CLASSES = 3, 4, 4

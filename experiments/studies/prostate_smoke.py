@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 
+from bundles.run import REPOSITORY, commit, run_config
 from common.data.datalists import image_label_folders
 from common.data.inputs import images
 from common.evaluation import volume_dice
@@ -25,10 +26,9 @@ from common.files import write_text_atomically
 from common.pictures import COLOURS
 from common.records import write_record
 from common.segmentation import segmentation_path
+from phantom.files import reoriented
 
-from .phantom.files import reoriented
-from .plots import new_figure, save_figure
-from .stages import REPOSITORY, commit, run_config
+from ..plots import new_figure, save_figure
 
 BUNDLE = REPOSITORY / "bundle_prostate"
 GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 100, 50, 150

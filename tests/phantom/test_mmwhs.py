@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from common.data.datalists import mmwhs
-from experiments.phantom import mmwhs as module
-from experiments.phantom import write_mmwhs_phantom
+from phantom import mmwhs as module
+from phantom import write_mmwhs_phantom
 
 SIZE = (40, 44)
 

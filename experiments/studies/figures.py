@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bundles.run import commit
 from common.checkpoints import content_hash
 from common.data.samplers import PartitionSampler
 from common.data.slices import Slices
 from common.networks import UNet2d
 from common.records import write_record
 
-from .plots import new_figure, save_figure
+from ..plots import new_figure, save_figure
 from .probe import NUM_PARTITIONS, load_network, load_slices
-from .stages import commit
 
 _NUM_VOLUMES = 3
 _COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a")

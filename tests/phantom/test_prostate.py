@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from common.data.datalists import msd_prostate
-from experiments.phantom import write_prostate_phantom, write_reoriented
-from experiments.phantom.files import reoriented
-from experiments.phantom.prostate import LABELLED_IDS, UNLABELLED_IDS, make_image
+from phantom import write_prostate_phantom, write_reoriented
+from phantom.files import reoriented
+from phantom.prostate import LABELLED_IDS, UNLABELLED_IDS, make_image
 
 SIZE = (40, 48)
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import experiments.probe as module
+import experiments.studies.probe as module
 from common.checkpoints import content_hash, save_atomically
 from common.data.slices import Slices
 from common.networks import UNet2d
 from common.records import read_record
-from experiments.phantom import write_acdc_phantom, write_phantom_splits
-from experiments.probe import _anatomy_over_place, _probe_dice, _region_match, load_network, load_slices, probe
+from experiments.studies.probe import _anatomy_over_place, _probe_dice, _region_match, load_network, load_slices, probe
+from phantom import write_acdc_phantom, write_phantom_splits
 
 
 def coordinates(count, side):

@@ -6,8 +6,8 @@ import pytest
 
 from common.data.datalists import acdc
 from common.data.splits import read_split
-from experiments.phantom import write_acdc_phantom, write_phantom_splits, write_reoriented
-from experiments.phantom.acdc import make_volume
+from phantom import write_acdc_phantom, write_phantom_splits, write_reoriented
+from phantom.acdc import make_volume
 
 
 def load(path):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-import experiments.figures as module
+import experiments.studies.figures as module
 from common.checkpoints import content_hash, save_atomically
 from common.data.slices import Slices
 from common.networks import UNet2d
 from common.records import read_record
-from experiments.figures import embed, figures, neighbour_accuracy, slice_partitions
+from experiments.studies.figures import embed, figures, neighbour_accuracy, slice_partitions
 
 
 def make_slices(depths, side=32):

@@ -1,0 +1,1 @@
+"""Single questions answered with the grid's runs or on real volumes."""
