@@ -36,7 +36,7 @@ SHORT = {
     "pretrain_local": ["--steps", "1", "--steps_per_epoch", "1"],
     "train": ["--steps", "1", "--steps_per_epoch", "1", "--batch_size", "12"],
 }
-QUICK_N4 = ["--preprocessing#transforms#6#iterations", "[5, 5]"]
+QUICK_N4 = ["--n4_iterations", "[5, 5]"]
 CLASSES = ("cortex", "pelvis")
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI says so of every config
 

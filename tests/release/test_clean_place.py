@@ -26,9 +26,9 @@ REAL = {  # a real volume, if there is one
 WEIGHTS = ["model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
 # To start processes takes longer than to preprocess the phantoms.
 LOADED = {
-    "pretrain_global": ["train"],
-    "pretrain_local": ["train"],
-    "train": ["train", "validate", "unlabelled"],
+    "pretrain_global": ["train#dataset"],
+    "pretrain_local": ["train#dataset"],
+    "train": ["train#dataset", "validate#dataset", "validate#statistics_slices"],
     "evaluate": [],
 }
 OWN_PATHS = ("cache_dir", "ckpt_dir", "output_dir", "checkpoint")  # those in the bundle are to be used
