@@ -14,7 +14,7 @@ from common.files import WriteError
 from common.networks import UNet2d
 from common.runs import LOCK, FolderInUse, claimed
 
-from .conftest import OPTIONS, contents
+from .conftest import BUNDLE, OPTIONS, contents
 
 TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 
