@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Facts:
         channel: which channel of a file that has several, from 0; None where files are 3-D.
         slice_axis: "thickest" or "fixed", see `OrientSlices`.
         trim_margin_mm: see `TrimToBody`; None trims nothing.
-        n4_shrink: N4 estimates the field on every n-th voxel of each axis.
+        n4_shrink: N4 estimates the field on every n-th voxel of each axis; None leaves N4 out.
         extra_unlabelled_ids: ids to pre-train on beside those of the split file, or an expression for them.
         modality: "MR" or "CT".
     """
@@ -55,7 +55,7 @@ class Facts:
     channel: int | None = None
     slice_axis: str = "thickest"
     trim_margin_mm: float | None = None
-    n4_shrink: tuple[int, int, int] = (4, 4, 1)
+    n4_shrink: tuple[int, int, int] | None = (4, 4, 1)
     extra_unlabelled_ids: tuple[str, ...] | str = ()
     modality: str = "MR"
 
@@ -88,7 +88,7 @@ def read_facts(path: Path) -> Facts:
         raise FactsError(f"{path} has {', '.join(unknown)}, which is no fact. There are: {', '.join(fields)}.")
     for name, value in content.items():
         holds, rule = _RULES[name]
-        if not (value is None and fields[name].default is None) and not holds(value):
+        if not holds(value):
             raise FactsError(f"{path}: {name} must be {rule}, got {value!r}.")
     facts = Facts(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
     return _completed(facts, path)
@@ -134,37 +134,39 @@ def _is_mapping(value: Any) -> bool:
     )
 
 
-_NUMBERS: Sequence[tuple[str, tuple[Callable[[Any], bool], str]]] = (
-    ("spacing_mm", (lambda v: _positive(v) or _all(v, _positive, 2), "a number above 0, or a list of two")),
-    (
-        "image_size",
-        (
-            lambda v: _all(v, lambda side: _whole(side, 1) and side % _NETWORK_STRIDE == 0, 2),
-            f"a list of two multiples of {_NETWORK_STRIDE}",
-        ),
-    ),
-    ("crop_size", (lambda v: _whole(v, 1), "a whole number of pixels, or null")),
-    (
-        "crop_start",
-        (lambda v: _all(v, lambda n: _whole(n, 0), 2) and v[0] <= v[1], "a list of a lowest and a highest, or null"),
-    ),
-    ("channel", (lambda v: _whole(v, 0), "the index of a channel, from 0, or null")),
-    ("trim_margin_mm", (lambda v: _positive(v) or v == 0, "a number from 0, or null")),
-    ("n4_shrink", (lambda v: _all(v, lambda n: _whole(n, 1), 3), "a list of three whole numbers from 1")),
-)
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict(_NUMBERS),
+_Rule = tuple[Callable[[Any], bool], str]
+_RULES: dict[str, _Rule] = {
     "class_names": (lambda v: _are_names(v) and len(v) > 1, "a list of at least two different names"),
+    "spacing_mm": (lambda v: _positive(v) or _all(v, _positive, 2), "a number above 0, or a list of two"),
+    "image_size": (
+        lambda v: _all(v, lambda side: _whole(side, 1) and side % _NETWORK_STRIDE == 0, 2),
+        f"a list of two multiples of {_NETWORK_STRIDE}",
+    ),
     "dataset_dir": (lambda v: isinstance(v, str) and bool(v), "a path"),
     "datalist": (
         lambda v: isinstance(v, str) and _DATALIST.fullmatch(v) is not None,
         "the name of a function, as in $datalists.image_label_folders",
     ),
-    "label_values": (_is_mapping, 'an object from values to class indices, such as {"0": 0, "10": 1}, or null'),
+    "label_values": (
+        lambda v: v is None or _is_mapping(v),
+        'an object from values to class indices, such as {"0": 0, "10": 1}, or null',
+    ),
+    "crop_size": (lambda v: v is None or _whole(v, 1), "a whole number of pixels, or null"),
+    "crop_start": (
+        lambda v: v is None or (_all(v, lambda n: _whole(n, 0), 2) and v[0] <= v[1]),
+        "a list of the lowest and the highest, or null",
+    ),
+    "channel": (lambda v: v is None or _whole(v, 0), "the index of a channel, from 0, or null"),
     "slice_axis": (lambda v: v in ("thickest", "fixed"), '"thickest" or "fixed"'),
+    "trim_margin_mm": (lambda v: v is None or _positive(v) or _whole(v, 0), "a number from 0, or null"),
+    "n4_shrink": (
+        lambda v: v is None or _all(v, lambda n: _whole(n, 1), 3),
+        "a list of three whole numbers from 1, or null",
+    ),
     "extra_unlabelled_ids": (
         lambda v: _are_names(v) or (isinstance(v, str) and _EXTRA.fullmatch(v) is not None),
         "a list of ids, or as in $datalists.further_image_ids(@dataset_dir, 5)",
     ),
     "modality": (lambda v: v in _FORMATS, " or ".join(f'"{name}"' for name in _FORMATS)),
 }
+"""What holds for each fact as JSON has it, and how to say so."""

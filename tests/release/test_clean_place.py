@@ -66,7 +66,7 @@ def found(phantom, archive, named_site):
 
     runs = {config: settings_of(config) for config in LOADED}
     for config, datasets in LOADED.items():
-        runs[config] |= {f"{dataset}#dataset#num_workers": 0 for dataset in datasets}
+        runs[config] |= {f"{dataset}#num_workers": 0 for dataset in datasets}
     (place / "settings.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
     script = Path(__file__).with_name("clean_place.py")
     run_clean(place / name, script, place / "settings.json", place / "found.json", site=named_site)
