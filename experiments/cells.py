@@ -18,9 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bundles.run import REPOSITORY, commit, run_config
 from common.records import write_record
+from release.results import EVALUATIONS, ResultError, short_hash
 
-from .grid import RECIPES, Cell, digest
-from .results import EVALUATIONS, ResultError, read_stage_record
+from .grid import RECIPES, Cell
+from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
             key: value.relative_to(runs_dir).as_posix() if isinstance(value, Path) else value
             for key, value in settings.items()
         }
-        identity = digest((cell.dataset, config, plain))
+        identity = short_hash((cell.dataset, config, plain))
         stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings))
 
     contrastive = {
@@ -303,7 +304,7 @@ def _curves(folder: Path) -> dict[str, list[list[float]]]:
 
 
 def _configs_hash(bundle: Path) -> str:
-    digest_ = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted((bundle / "configs").glob("*.json")):
-        digest_.update(path.read_bytes())
-    return digest_.hexdigest()
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -6,12 +6,13 @@ test Dice by table, dataset, row and number of labelled volumes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from release.results import short_hash
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Cell:
     @property
     def key(self) -> str:
         """A hash of everything that determines the cell."""
-        return digest(asdict(self))
+        return short_hash(asdict(self))
 
     @property
     def folder(self) -> str:
@@ -313,8 +314,3 @@ def cells_of(
         for row in rows[dataset]
         if num_labelled in row.num_labelled
     ]
-
-
-def digest(value: object) -> str:
-    """Return 12 hexadecimal digits that stand for a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -14,11 +14,14 @@ from typing import Any
 
 from common.files import write_text_atomically
 from common.records import RecordError, read_record
+from release.pictures import shrink_picture
+from release.results import EVALUATIONS, ResultError
+from release.values import check_share
 
 from .grid import SCHEDULES, TABLES, Cell, Schedule, Table, paper_dice
-from .plots import draw_dice, draw_training_curves, labelled_order, shrink_picture
+from .plots import draw_dice, draw_training_curves, labelled_order
 from .reproduce import RESULTS
-from .results import EVALUATIONS, ResultError, cell_of, check_share, read_any_result
+from .results import cell_of, read_any_result
 
 _ORDER = ("random", "GR", "GD", "GD+LR")
 _STARTS = ("random", "encoder", "encoder_decoder")

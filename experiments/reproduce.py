@@ -17,6 +17,7 @@ from bundles.run import REPOSITORY
 from common.data.splits import draws_of
 from common.errors import root_cause
 from common.records import write_record
+from release.results import ResultError
 
 from .cells import (
     Outcome,
@@ -28,7 +29,7 @@ from .cells import (
     stages_of,
 )
 from .grid import SCHEDULES, Cell, cells_of
-from .results import ResultError, read_result
+from .results import read_result
 
 logger = logging.getLogger(__name__)
 

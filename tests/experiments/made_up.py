@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from experiments.results import EVALUATIONS
+from release.results import EVALUATIONS
 
 DICE = {"RV": 0.7, "Myo": 0.8, "LV": 0.9, "mean": 0.8}
 

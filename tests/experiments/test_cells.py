@@ -33,7 +33,8 @@ from experiments.cells import (
     stages_of,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
-from experiments.results import EVALUATIONS, ResultError, read_result
+from experiments.results import read_result
+from release.results import EVALUATIONS, ResultError
 
 STARTS = {
     "random": Pretraining(),

@@ -16,7 +16,7 @@ import experiments.report as module
 from common.records import read_record, write_record
 from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe
 from experiments.report import RESULTS, report
-from experiments.results import EVALUATIONS
+from release.results import EVALUATIONS
 
 from . import made_up
 
