@@ -226,11 +226,10 @@ def _case(contender: str, n4: str, settings: Mapping[str, Any], exported: Path) 
             "separate_folder": False,
             "print_log": False,
         }
-        parser["postprocessing#transforms"] = [*parser["postprocessing#transforms"], save]
+        parser.update({"saved": save, "inverse": parser["postprocessing"]})
+        parser["postprocessing"] = "$type(@inverse)([*@inverse.transforms, @saved])"
     if n4 == LEFT_OUT:
-        names = [transform["_target_"] for transform in parser["preprocessing#transforms"]]
-        place = names.index("common.transforms.N4BiasFieldCorrectiond")
-        parser[f"preprocessing#transforms#{place}#_disabled_"] = True
+        parser["n4_shrink"] = None
 
     evaluator, dataset, output_dir, class_names, inferer, preprocessing, postprocessing = (
         parser.get_parsed_content(key)

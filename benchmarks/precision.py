@@ -148,8 +148,7 @@ def read_slices(stage: str, dataset_dir: str | None, num_phantoms: int, side: in
     """
     parser = ConfigParser()
     parser.read_config(BUNDLE / "configs" / CONFIGS[stage])
-    steps = parser["preprocessing"]["transforms"]
-    parser["preprocessing"]["transforms"] = [config for config in steps if "N4" not in config["_target_"]]
+    parser["n4_shrink"] = None
     with tempfile.TemporaryDirectory() as folder:
         settings = {"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "cache_dir": None}
         settings |= {"device": device, "image_size": [side, side], "num_labelled": 8}

@@ -199,7 +199,7 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
         return load_pretrained(network, None)
     if initialisation not in ("encoder", "encoder_decoder"):
         raise ValueError(f"initialisation must be 'random', 'encoder' or 'encoder_decoder', got {initialisation!r}.")
-    path = Path(pretrained_dir) / f"pretrained_{initialisation}.pt"
+    path = pretrained_path(initialisation, pretrained_dir)
     if not path.is_file():
         raise CheckpointError(
             f"{path}: there is no such file; run the pre-training that writes it, or pass --initialisation random."
@@ -209,6 +209,11 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
     if initialisation == "encoder":
         return load_pretrained(network, path, ["encoder."])
     return load_pretrained(network, path, ["encoder.", *(blocks or ["decoder.blocks.0."])])
+
+
+def pretrained_path(initialisation: str, pretrained_dir: str | os.PathLike) -> Path:
+    """Name the file that an initialisation of `initialise` reads; there is none for "random"."""
+    return Path(pretrained_dir) / f"pretrained_{initialisation}.pt"
 
 
 def content_hash(path: str | os.PathLike) -> str | None:

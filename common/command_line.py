@@ -45,12 +45,15 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     "num_labelled": (1, ""),
     "channel": (0,),
     "trim_margin_mm": (0.0,),
+    "n4_shrink": ([1, 1, 1],),
+    "n4_iterations": ([1],),
     "spacing_mm": (1.0, [1.0, 1.0]),
     "extra_unlabelled_ids": ([""],),
     "label_values": ([0], {}),
     "resume": (False,),
     "steps_per_epoch": (1,),
 }
+_RENAMED = {"combination": "draw"}  # what an option is called now
 _EXPRESSIONS = {"datalist": "$datalists.image_label_folders"}  # for what no plain value stands
 
 
@@ -214,6 +217,8 @@ def _unknown(option: _Option, config: ConfigParser, more: set[str], files: Seque
     """Say that there is no such id, and which is nearest."""
     if option.name in more:
         return ""
+    if option.name in _RENAMED:
+        return f"--{option.name} is called --{_RENAMED[option.name]} now: write that."
     part, keys = config.get(), option.id.split(_SEPARATOR)
     for depth, key in enumerate(keys):
         known = [str(index) for index in range(len(part))] if isinstance(part, list) else _keys(part)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 
 
+def default_device() -> torch.device:
+    """Return the GPU of this machine, the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def check_device(device: torch.device | str) -> torch.device:
     """Return the device if this machine has it.
 

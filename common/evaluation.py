@@ -13,6 +13,7 @@ from typing import Any
 import monai
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
@@ -77,6 +78,15 @@ class VolumeDice(CumulativeIterationMetric):
     def aggregate(self) -> Tensor:
         """Average over classes, then over volumes; a scalar."""
         return torch.nanmean(torch.nanmean(self.get_buffer(), dim=1))
+
+
+def mean_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
+    """Make an evaluator's key metric: `VolumeDice` of "pred" and "label", called "mean_dice".
+
+    Args:
+        num_classes: number of classes including the background.
+    """
+    return {"mean_dice": IgniteMetricHandler(VolumeDice(num_classes), output_transform=from_engine(["pred", "label"]))}
 
 
 class EvaluationReport:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .checkpoints import CheckpointError, content_hash
 from .data import leaks
-from .data.content import Content
+from .data.content import Content, short_hashes
 from .settings import plain_settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ RECORD = "lineage.json"
 """Name of the record in the archive, below the archive's own folder."""
 
 _VERSION = 1
+_STEPS = "steps"
 
 
 class Lineage:
@@ -38,7 +39,7 @@ class Lineage:
         volumes: the volumes of each subset, by the names that `leaks` knows; a test is none of them.
         made_from: files of weights that the stage starts from, such as a pre-trained encoder and a teacher. What is
             None, empty or not there is ignored.
-        settings: plain values worth remembering, such as the seed; no paths.
+        settings: plain values that make a difference, such as the seed, and the number of "steps"; no paths.
     """
 
     def __init__(
@@ -89,6 +90,19 @@ class Lineage:
         for stage, name, entry in _used({**self._own, "volumes": {}, "ancestors": self._ancestors}):
             ancestors.setdefault(f"{name} (of the earlier {stage})", []).append(entry)
         leaks.check({**self.volumes, leaks.TEST: test}, ancestors)
+
+    def compared(self) -> dict[str, Any]:
+        """Return what must be the same for a run to be continued: all but the number of steps."""
+        settings = {name: value for name, value in self._own["settings"].items() if name != _STEPS}
+        made_from: dict[str, list[str]] = {}
+        for sha256, name in sorted(self._own["made_from"].items()):
+            made_from.setdefault(name, []).append(sha256)
+        return {
+            **settings,
+            "made_from": made_from,
+            "ids": [entry.id for contents in self.volumes.values() for entry in contents],
+            "data_sha256": short_hashes(self.volumes),
+        }
 
     def records(self) -> dict[str, bytes]:
         """Return what `save_atomically` is to put into the archive."""

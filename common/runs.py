@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ignite.distributed as idist
+import torch
 from filelock import FileLock, Timeout
+from monai.utils import set_determinism
 
+from . import command_line, devices, errors
 from .files import sweep, write_errors_explained
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,28 @@ class _Claim(NamedTuple):
 
 _claims: dict[Path, _Claim] = {}
 _guard = threading.RLock()
+
+
+def start(*folders: str | os.PathLike[str], device: torch.device | str = "cpu", seed: int | None = None) -> None:
+    """Check what can be checked before a run, and claim the folders that it writes to.
+
+    Args:
+        folders: see `claim`.
+        device: that the run is to use.
+        seed: of all random numbers of the process; None leaves them as they are.
+
+    Raises:
+        CommandLineError: if an option on the command line cannot be meant, see `command_line`.
+        ValueError: if there is no such device.
+        FolderInUse: see `claim`.
+        WriteError: see `claim`.
+    """
+    errors.show_cause_last()
+    command_line.check()
+    devices.check_device(device)
+    claim(*folders)
+    if seed is not None:
+        set_determinism(seed=seed)
 
 
 def claim(*folders: str | os.PathLike[str]) -> None:

@@ -147,7 +147,7 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
     settings = {
         **shared,
         "num_labelled": cell.num_labelled,
-        "combination": cell.combination,
+        "draw": cell.combination,
         "initialisation": start.initialisation,
         "batch_size": schedule.fine_tuning_batch_size,
         "steps": schedule.fine_tuning_steps,
@@ -220,7 +220,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
             "evaluate",
             dataset_dir=dataset_dir,
             num_labelled=cell.num_labelled,
-            combination=cell.combination,
+            draw=cell.combination,
             checkpoint=stages[-1].folder / file,
             output_dir=output_dir,
             largest_component=cell.recipe.largest_component,

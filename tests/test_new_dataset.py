@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import re
 import runpy
 import shlex
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
-import monai.bundle
 import nibabel
 import numpy as np
 import pytest
 
+from bundles.facts import Facts
+from bundles.new import propose_split
 from common.data.datalists import image_label_folders, json_datalist
 
 from .bundles.conftest import undisturbed
@@ -36,7 +36,7 @@ SHORT = {
     "pretrain_local": ["--steps", "1", "--steps_per_epoch", "1"],
     "train": ["--steps", "1", "--steps_per_epoch", "1", "--batch_size", "12"],
 }
-QUICK_N4 = ["--preprocessing#transforms#6#iterations", "[5, 5]"]
+QUICK_N4 = ["--n4_iterations", "[5, 5]"]
 CLASSES = ("cortex", "pelvis")
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI says so of every config
 
@@ -66,23 +66,19 @@ def write_files(folder, names):
 
 
 def run(command, *options):
-    """Run a line of the document in the current folder; MONAI's in this process, since loading it takes seconds."""
-    words = [*shlex.split(command), *options]
-    if words[:3] != ["python", "-m", "monai.bundle"]:
-        words[0] = {"python": sys.executable}.get(words[0], words[0])
-        # A shell only where there is a pattern for it to expand.
-        subprocess.run(command if "*" in command else words, shell="*" in command, check=True)
-        return
+    """Run a line of the document in the current folder; in this process, since loading MONAI takes seconds."""
+    program, flag, package, *words = [*shlex.split(command), *options]
+    assert (program, flag) == ("python", "-m")
+    path = importlib.import_module(package).__path__[0]
     with undisturbed(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [monai.bundle.__path__[0] + "/__main__.py", *words[3:]])  # as `python -m` sets it
-        runpy.run_module("monai.bundle", run_name="__main__")
+        patch.setattr(sys, "argv", [f"{path}/__main__.py", *words])  # as `python -m` sets it
+        runpy.run_module(package, run_name="__main__")
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """Do all that the document says, with trainings of one step."""
     root = tmp_path_factory.mktemp("repository")
-    shutil.copytree(REPOSITORY / "bundle_acdc", root / "bundle_acdc", ignore=shutil.ignore_patterns("cache", "output"))
     write_kidneys(root / "data" / "kidney")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -98,10 +94,14 @@ def followed(tmp_path_factory):
     return root
 
 
+def read(followed, *path):
+    return json.loads(followed.joinpath("bundle_kidney", *path).read_text())
+
+
 def test_document_has_what_is_tested():
-    assert {language for language, _, _ in BLOCKS} == {"json", "python", "sh"}
-    assert len(COMMANDS) == 9
-    stages = [re.search(r"run (\w+) .*configs/(\w+)\.json", line) for line in COMMANDS[3:]]
+    assert {language for language, _, _ in BLOCKS} == {"json", "sh"}
+    assert COMMANDS[0] == "python -m bundles new kidney --facts kidney.json"
+    stages = [re.search(r"run (\w+) .*configs/(\w+)\.json", line) for line in COMMANDS[1:]]
     assert [match.groups() for match in stages] == [
         ("prepare", "pretrain_global"),
         ("training", "pretrain_global"),
@@ -113,44 +113,35 @@ def test_document_has_what_is_tested():
 
 
 def test_nothing_of_the_library_is_touched():
-    assert not [name for name in FILES if not name.startswith(("bundle_kidney/", "data/kidney/"))]
+    assert set(FILES) == {"kidney.json", "bundle_kidney/configs/splits.json", "data/kidney/datalist.json"}
     assert not [line for line in COMMANDS if "common" in line]
 
 
 def test_table_explains_the_facts():
     explained = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", DOCUMENT.read_text(), re.MULTILINE)))
-    assert sorted(explained) == sorted(json.loads(FILES["bundle_kidney/facts.json"]))
+    assert sorted(explained) == sorted(field.name for field in dataclasses.fields(Facts))
 
 
-def test_nothing_is_claimed_that_was_measured_elsewhere(followed):
-    metadata = json.loads((followed / "bundle_kidney" / "configs" / "metadata.json").read_text())
+def test_proposed_split_is_the_one_that_the_document_describes(followed):
+    proposed = propose_split(image_label_folders(followed / "data" / "kidney"))
+    shown = json.loads(FILES["bundle_kidney/configs/splits.json"])
+    assert {key: proposed[key] for key in ("test", "draws")} == {key: shown[key] for key in ("test", "draws")}
+    assert proposed["pretrain"] == [*shown["pretrain"], "kidney_08"]
+
+
+def test_nothing_is_claimed_that_was_not_measured(followed):
+    metadata = read(followed, "configs", "metadata.json")
     assert metadata["weights"] == metadata["eval_metrics"] == {}
-    assert not (followed / "bundle_kidney" / "models" / "README.md").exists()
-
-
-def test_facts_reach_every_config_that_has_them(followed):
-    facts = json.loads(FILES["bundle_kidney/facts.json"])
-    reached = set()
-    for path in (followed / "bundle_acdc" / "configs").glob("*.json"):
-        before, after = (
-            json.loads(Path(folder, path.name).read_text())
-            for folder in (path.parent, followed / "bundle_kidney" / "configs")
-        )
-        if path.name in ("splits.json", "metadata.json"):
-            continue
-        changed = {key for key in before if before[key] != after[key]}
-        assert list(before) == list(after) and changed <= set(facts)
-        assert all(after[key] == facts[key] for key in facts if key in after)
-        reached |= set(facts) & set(after)
-    assert reached == set(facts)
+    assert "**Not measured.**" in (followed / "bundle_kidney" / "docs" / "README.md").read_text()
 
 
 def test_metadata_has_the_classes(followed):
-    metadata = json.loads((followed / "bundle_kidney" / "configs" / "metadata.json").read_text())
+    metadata = read(followed, "configs", "metadata.json")
     output = metadata["network_data_format"]["outputs"]["pred"]
     assert output["num_channels"] == 3
     assert output["channel_def"] == {"0": "background", "1": "cortex", "2": "pelvis"}
-    assert metadata["label_classes"] == "0 background, 1 cortex, 2 pelvis"
+    assert metadata["label_classes"] == "0 background, 10 cortex, 20 pelvis"
+    assert metadata["pred_classes"] == "0 background, 1 cortex, 2 pelvis"
 
 
 def test_every_stage_leaves_what_the_document_says(followed):
@@ -177,5 +168,5 @@ def test_datalist_gives_the_same_volumes_as_the_folders(followed):
     before = {path: path.stat().st_mtime_ns for path in cache.glob("*.pt")}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(followed)
-        run(COMMANDS[3], *QUICK_N4, "--datalist", "$datalists.json_datalist")
+        run(COMMANDS[1], *QUICK_N4, "--datalist", "$datalists.json_datalist")
     assert {path: path.stat().st_mtime_ns for path in cache.glob("*.pt")} == before

@@ -25,9 +25,7 @@ def test_readme_fine_tunes_and_describes(tmp_path, monkeypatch):
     shutil.copytree(REPOSITORY / "bundle_acdc" / "configs", tmp_path / "bundle_acdc" / "configs")
     path = tmp_path / "bundle_acdc" / "configs" / "train.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config.update(image_size=[64, 64], spacing_mm=2.4)
-    (n4,) = (part for part in config["preprocessing"]["transforms"] if "N4" in part["_target_"])
-    n4["iterations"] = [5, 5]
+    config.update(image_size=[64, 64], spacing_mm=2.4, n4_iterations=[5, 5])
     path.write_text(json.dumps(config), encoding="utf-8")
     weights = select_parts(UNet2d(num_classes=4).state_dict(), ["encoder."])
     save_atomically(weights, tmp_path / "bundle_acdc" / "models" / "pretrained_encoder.pt")

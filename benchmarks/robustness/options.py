@@ -56,7 +56,7 @@ WRONG = (
     Wrong("train", {"spacing_mm": 0}),
     Wrong("inference", {"spacing_mm": "wide"}),
     Wrong("train", {"learning_rate": "fast"}),
-    Wrong("train", {"combination": "c9"}),
+    Wrong("train", {"draw": "c9"}),
     Wrong("train", {"num_labelled": 7}),
     Wrong("train", {"num_labelled": "one"}),
     Wrong("train", {"initialisation": "encodr"}),

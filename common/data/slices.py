@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -193,6 +194,13 @@ class MappedSlices(Slices):
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Copy slices from the file to memory; where the device is a GPU, to memory that it reads by itself."""
         return self._store.copy(indices, pin_memory=self.device.type == "cuda")
+
+
+def collector(
+    device: torch.device | str, in_memory_gib: float, cache_dir: str | os.PathLike[str] | None
+) -> Callable[[Iterable[dict[str, Any]]], Slices]:
+    """Return `Slices.from_volumes` with all but the volumes given; see there."""
+    return functools.partial(Slices.from_volumes, device=device, in_memory_gib=in_memory_gib, cache_dir=cache_dir)
 
 
 def _join(parts: Sequence[_Part]) -> _Part:

@@ -61,13 +61,13 @@ class Split(NamedTuple):
         return ids
 
 
-def read_split(path: str | os.PathLike[str], num_labelled: int | str, combination: str = "c1") -> Split:
+def read_split(path: str | os.PathLike[str], num_labelled: int | str, draw: str = "c1") -> Split:
     """Read one draw from a split file, after checking the whole file.
 
     Args:
         path: the split file.
         num_labelled: number of labelled volumes of the draw, as a number or its digits, or "all" for the benchmark.
-        combination: which draw of that many volumes: "c1", "c2", ...
+        draw: which draw of that many volumes: "c1", "c2", ...
 
     Returns:
         The ids of this draw, each list in the order of the file.
@@ -82,12 +82,11 @@ def read_split(path: str | os.PathLike[str], num_labelled: int | str, combinatio
     number = str(num_labelled)
     if number not in draws:
         raise SplitError(f"num_labelled must be one of {', '.join(draws)} for {path}, got {num_labelled!r}.")
-    if combination not in draws[number]:
+    if draw not in draws[number]:
         raise SplitError(
-            f"combination must be one of {', '.join(draws[number])} for num_labelled {number} of {path}, got "
-            f"{combination!r}."
+            f"draw must be one of {', '.join(draws[number])} for num_labelled {number} of {path}, got {draw!r}."
         )
-    labelled, validation = draws[number][combination]
+    labelled, validation = draws[number][draw]
     return Split(pretrain, labelled, validation, test)
 
 
@@ -192,15 +191,15 @@ def _read(path: Path) -> tuple[_Ids, _Ids, _Draws]:
     _require_disjoint(path, "pretrain", pretrain, "test", test)
 
     draws: _Draws = {}
-    for number, combinations in _members(path, "draws", content["draws"]):
+    for number, named in _members(path, "draws", content["draws"]):
         if not re.fullmatch(f"[1-9][0-9]*|{_ALL}", number):
             raise SplitError(f"{path}: the keys of draws must be positive whole numbers or {_ALL!r}, got {number!r}.")
         draws[number] = {}
-        for combination, draw in _members(path, f"draws {number}", combinations):
-            name = f"draws {number} {combination}"
-            _require_keys(path, name, draw, {"labelled", "validation"})
-            labelled = _ids(path, f"{name} labelled", draw["labelled"])
-            validation = _ids(path, f"{name} validation", draw["validation"], may_be_empty=True)
+        for draw, lists in _members(path, f"draws {number}", named):
+            name = f"draws {number} {draw}"
+            _require_keys(path, name, lists, {"labelled", "validation"})
+            labelled = _ids(path, f"{name} labelled", lists["labelled"])
+            validation = _ids(path, f"{name} validation", lists["validation"], may_be_empty=True)
             if number != _ALL and len(labelled) != int(number):
                 raise SplitError(
                     f"{path}: {name} labelled must have {number} ids, got {len(labelled)}: {', '.join(labelled)}."
@@ -208,7 +207,7 @@ def _read(path: Path) -> tuple[_Ids, _Ids, _Draws]:
             _require_disjoint(path, f"{name} labelled", labelled, "test", test)
             _require_disjoint(path, f"{name} validation", validation, "test", test)
             _require_disjoint(path, f"{name} validation", validation, f"{name} labelled", labelled)
-            draws[number][combination] = labelled, validation
+            draws[number][draw] = labelled, validation
     return pretrain, test, draws
 
 

@@ -6,7 +6,8 @@ from .averaging import WeightAveraging
 from .batch_norm import BatchNormStatistics, recompute_batch_norm
 from .checkpointing import Resume, SaveBest, SaveWeights
 from .monitoring import BatchPictures, Progress, StopOnNaN
-from .precision import AutocastInferer, resolve_precision
+from .precision import AutocastInferer, resolve_precision, slice_inferer
+from .scalars import TrainingScalars, ValidationScalars
 from .trainer import StageTrainer
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "SaveWeights",
     "StageTrainer",
     "StopOnNaN",
+    "TrainingScalars",
+    "ValidationScalars",
     "WeightAveraging",
     "recompute_batch_norm",
     "resolve_precision",
+    "slice_inferer",
 ]

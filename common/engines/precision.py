@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer, SimpleInferer
+from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from torch import Tensor
 
 PRECISIONS = ("auto", "bfloat16", "float32")
+_SLICES_AT_ONCE = 20
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -58,3 +60,16 @@ class AutocastInferer(Inferer):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs = self.inferer(inputs, network, *args, **kwargs)
         return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)
+
+
+def slice_inferer(image_size: Sequence[int], precision: str = "auto") -> AutocastInferer:
+    """Make the inferer that runs a network on a volume (1, 1, H, W, D) slice by slice.
+
+    Args:
+        image_size: (H, W) in pixels.
+        precision: see `resolve_precision`.
+
+    Raises:
+        ValueError: if the precision is unknown.
+    """
+    return AutocastInferer(SliceInferer(roi_size=image_size, sw_batch_size=_SLICES_AT_ONCE, spatial_dim=2), precision)

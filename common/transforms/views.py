@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..strategies import find_strategy
-from .intensity_views import RandomFineTuningIntensity, RandomStrongIntensity
+from .intensity_views import RandomFineTuningIntensity, RandomIntensity, RandomStrongIntensity
 from .mixup import Mixup
-from .spatial_views import RandomElastic, RandomSpatial, RandomStrongSpatial
+from .spatial_views import RandomCropResize, RandomElastic, RandomSpatial, RandomStrongSpatial
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
@@ -70,6 +70,32 @@ class ContrastiveViews:
         views = [images] * self.strategy.num_originals
         views += [self.augmentation(images, generator) for _ in range(self.strategy.num_augmented)]
         return torch.cat(views), None
+
+
+def global_views(strategy: str, crop_size: int, crop_start: Sequence[int]) -> ContrastiveViews:
+    """Make the views of the global stage: random crops, resized, with random intensities (paper, section 3.1).
+
+    Args:
+        strategy: a name in `STRATEGIES`.
+        crop_size: see `RandomCropResize`.
+        crop_start: see `RandomCropResize`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    return ContrastiveViews(strategy, Augmentations([RandomCropResize(crop_size, crop_start), RandomIntensity()]))
+
+
+def local_views(strategy: str) -> ContrastiveViews:
+    """Make the views of the local stage: random intensities, no change of place (paper, section 3.2).
+
+    Args:
+        strategy: a name in `STRATEGIES`.
+
+    Raises:
+        ValueError: the strategy is unknown.
+    """
+    return ContrastiveViews(strategy, RandomIntensity())
 
 
 class FineTuningViews:

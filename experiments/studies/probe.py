@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from bundles.run import REPOSITORY, commit, load_config
 from common.checkpoints import content_hash, load_pretrained
-from common.data import datalists, splits
 from common.data.slices import Slices
 from common.data.volumes import VolumeDataset
 from common.engines import recompute_batch_norm
@@ -81,11 +80,7 @@ def load_slices(dataset_dir: str, subsets: Sequence[str], cache_dir: str = "") -
     config = load_config(BUNDLE, "train", dataset_dir=dataset_dir, **overrides)
     transform = config.get_parsed_content("train#preprocessing")
     split = config.get_parsed_content("split")
-    datalist = datalists.acdc(dataset_dir)
-    return [
-        Slices.from_volumes(VolumeDataset(splits.select(datalist, split.subset(name), require_label=True), transform))
-        for name in subsets
-    ]
+    return [Slices.from_volumes(VolumeDataset(split.subset(name), transform)) for name in subsets]
 
 
 def load_network(weights: Path | None, unlabelled: Slices, parts: Sequence[str]) -> UNet2d:

@@ -17,7 +17,7 @@ SETTINGS = {
     "image_size": [64, 64],
     "spacing_mm": 2.4,
     "precision": "float32",
-    "preprocessing#transforms#6#iterations": [2, 2],
+    "n4_iterations": [2, 2],
 }
 
 

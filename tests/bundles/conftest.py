@@ -30,7 +30,7 @@ NUM_PRETRAIN = 4
 
 # Everything that makes a result or a cache entry: images of a ninth of the pixels, and an N4 that hardly iterates.
 # A string is what MONAI Label gives as the device; float32 so that no test depends on the processor's instructions.
-PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "preprocessing#transforms#6#iterations": [5, 5]}
+PREPROCESSING = {"image_size": [64, 64], "spacing_mm": 2.4, "n4_iterations": [5, 5]}
 # The labels of 18 (to pre-train on) and 32 (to test on) lack a class, in the phantom as in the real data.
 PROSTATE_IDS = [f"prostate_{number}" for number in ("00", "01", "02", "18", "29", "32", "34")]
 SPACING_MM = {"acdc": 2.4, "prostate": 1.8, "mmwhs": 3.2}

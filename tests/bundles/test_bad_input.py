@@ -27,7 +27,9 @@ from .conftest import BUNDLE, CONFIGS
 PATIENT = "patient001"  # to pre-train on, and the labelled one
 TEST_PATIENT = "patient006"
 # For volumes that are not in the cache: to start processes takes longer than to preprocess them.
-NO_PROCESSES = {f"{part}#dataset#num_workers": 0 for part in ("train", "validate", "unlabelled")}
+NO_PROCESSES = {
+    f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "validate#statistics_slices")
+}
 
 
 def fail(phantom, config, folder, **overrides):
@@ -320,7 +322,7 @@ def test_too_few_class_names(phantom, weights):
         ("train", {"steps": 3, "steps_per_epoch": 2}, "steps must be a positive multiple of steps_per_epoch, got 3"),
         ("train", {"steps": 0}, "steps must be a positive multiple of steps_per_epoch, got 0"),
         ("train", {"num_labelled": 8}, "num_labelled must be one of 1, 2 for"),
-        ("train", {"combination": "c9"}, "combination must be one of c1 for num_labelled 1"),
+        ("train", {"draw": "c9"}, "draw must be one of c1 for num_labelled 1"),
         ("train", {"initialisation": "decoder"}, "initialisation must be 'random', 'encoder' or 'encoder_decoder'"),
         ("train", {"batch_norm_statistics": "batch"}, "statistics must be one of"),
         ("train", {"precision": "half"}, "precision must be one of"),

@@ -69,7 +69,7 @@ def test_a_student_is_refused_another_teacher(phantom, plain, student, tmp_path)
     shutil.copytree(student, tmp_path / "copy")
     with pytest.raises(RuntimeError) as caught:
         phantom.run("train", tmp_path / "copy", initialisation="random", teacher=student / "models" / "model.pt")
-    assert "belongs to a run with other settings (teacher_sha256 was" in str(root_cause(caught.value))
+    assert "belongs to a run with other settings (made_from: model.pt changed" in str(root_cause(caught.value))
 
 
 def test_a_teacher_must_be_there(phantom, tmp_path):
@@ -94,7 +94,7 @@ def test_true_labels_are_not_replaced_by_predictions(phantom, plain, tmp_path):
         BUNDLE, "train", **{name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
     )
     labelled = config.get_parsed_content("train#dataset").data
-    predicted = config.get_parsed_content("self_training#dataset").data
+    predicted = config.get_parsed_content("split").unlabelled()
     assert {item["id"] for item in labelled}.isdisjoint(item["id"] for item in predicted)
     assert len(predicted) == 3
     inputs, targets = next(iter(config.get_parsed_content("train#dataloader")))

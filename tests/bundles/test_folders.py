@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ from common.files import WriteError
 from common.networks import UNet2d
 from common.runs import LOCK, FolderInUse, claimed
 
-from .conftest import BUNDLES, OPTIONS, contents
+from .conftest import BUNDLE, OPTIONS, contents
 
 TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 
@@ -24,17 +25,16 @@ def run_and_fail(phantom, config, folder, **overrides):
     return root_cause(caught.value)
 
 
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_every_run_claims_its_folders_before_it_works(bundle):
-    for name, config in contents(BUNDLES[bundle]).items():
-        folders = "@output_dir, @ckpt_dir" if name in TRAINING else "@output_dir"
+def test_every_run_claims_its_folders_before_it_works():
+    for name, config in contents(BUNDLE).items():
+        seed = "" if name == "inference" else ", seed=@seed"
+        start = f"$runs.start(@output_dir{', @ckpt_dir' if name in TRAINING else ''}, device=@device{seed})"
         listed = config["training" if name in TRAINING else "run"]
-        place = listed.index(f"$runs.claim({folders})")
-        assert listed[place - 1] == "$devices.check_device(@device)", name
+        assert listed[0] == start, name
         assert (listed[-1] == "$runs.release()") == (name not in TRAINING), name  # the trainer releases by itself
         if name in TRAINING and name != "pretrain_joint":
-            overlay = BUNDLES[bundle] / "configs" / f"multi_gpu_{name}.json"
-            assert '"$distributed.join()",\n        "$runs.claim(@output_dir, @ckpt_dir)",' in overlay.read_text()
+            overlay = json.loads((BUNDLE / "configs" / f"multi_gpu_{name}.json").read_text())
+            assert overlay["training"][:2] == ["$distributed.join()", start]
 
 
 @pytest.mark.parametrize(

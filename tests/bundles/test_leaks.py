@@ -158,7 +158,7 @@ def studies(phantom, folder, *patients):
 def test_lists_of_files_are_compared_without_a_dataset_folder(phantom, tmp_path):
     """As in MONAI Label."""
     items = studies(phantom, tmp_path / "studies", LABELLED, PRETRAIN, LABELLED)
-    nowhere = {"dataset_dir": tmp_path / "nowhere", **RANDOM, "unlabelled#dataset#num_workers": 0}
+    nowhere = {"dataset_dir": tmp_path / "nowhere", **RANDOM, "validate#statistics_slices#num_workers": 0}
     nowhere |= {f"{part}#dataset#num_workers": 0 for part in ("train", "validate")}
     lists = {"train#dataset#data": items[:2], "validate#dataset#data": items[2:]}
     message = refuse(phantom, "train", tmp_path, **nowhere, **lists)

@@ -28,7 +28,9 @@ from tests.conftest import REPOSITORY
 from .conftest import BUNDLES, Phantom, as_text, contents
 
 ORIENTATIONS = ("SAR", "LPI")  # the second is left-handed
-NO_PROCESSES = {f"{part}#dataset#num_workers": 0 for part in ("train", "validate", "unlabelled")}
+NO_PROCESSES = {
+    f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "validate#statistics_slices")
+}
 
 
 def class_names(phantom):
@@ -97,7 +99,7 @@ def test_reported_dice_is_that_of_the_segmentation_on_disk(other_phantom, chain)
     segmentation, label = voxels(chain / "inference" / "original_seg.nii.gz"), voxels(other_phantom.label(patient))
     config = load_config(other_phantom.bundle, "evaluate")
     values = config.get_parsed_content("label_values")
-    index_of = values if isinstance(values, dict) else dict(zip(values, values, strict=True))
+    index_of = values or {index: index for index in range(len(class_names(other_phantom)))}
     truth = np.full(label.shape, -1)
     for value, index in index_of.items():
         truth[label == int(value)] = index
@@ -188,9 +190,9 @@ def round_trip(phantom, patient, **overrides):
     settings = {**phantom.settings("train", phantom.root), **overrides}
     # N4 changes no geometry; images of fuller size, so that what is lost is little.
     settings |= {"image_size": [128, 128], "spacing_mm": settings["spacing_mm"] / 2}
-    settings["preprocessing#transforms#6#iterations"] = [1]
+    settings["n4_iterations"] = [1]
     config = load_config(phantom.bundle, "train", **{key: as_text(value) for key, value in settings.items()})
-    config["cached_preprocessing"]["cache_dir"] = None
+    config["cache_dir"] = None
     item = phantom.items[patient]
     data = config.get_parsed_content("train#preprocessing")(item)
     assert data["label"].shape == data["image"].shape
@@ -372,7 +374,7 @@ MEASURE = """
 import resource, sys
 from bundles.run import load_config, REPOSITORY
 config = load_config(REPOSITORY / "bundle_mmwhs", "pretrain_global", **{
-    "dataset_dir": sys.argv[1], "cache_dir": sys.argv[2], "preprocessing#transforms#6#iterations": [1, 1, 1, 1],
+    "dataset_dir": sys.argv[1], "cache_dir": sys.argv[2], "n4_iterations": [1, 1, 1, 1],
 })
 item, = config.get_parsed_content("datalist")(sys.argv[1])
 print(tuple(config.get_parsed_content("cached_preprocessing")(item)["image"].shape))
@@ -408,7 +410,7 @@ def test_largest_volume_is_prepared_in_less_than_4_gib(tmp_path, axes):
 # --- real volumes of the prostate ------------------------------------------------------------------------------------
 
 
-QUICK_N4 = {"preprocessing#transforms#6#iterations": [1], "n4_shrink": [12, 12, 1]}
+QUICK_N4 = {"n4_iterations": [1], "n4_shrink": [12, 12, 1]}
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +445,7 @@ def real_config(folder, **overrides):
     settings = {
         "dataset_dir": str(folder),
         "cache_dir": None,
-        "preprocessing#transforms#6#iterations": [2],
+        "n4_iterations": [2],
         **overrides,
     }
     config = load_config(BUNDLES["prostate"], "train", **settings)

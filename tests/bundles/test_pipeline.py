@@ -461,7 +461,7 @@ def test_a_stage_refuses_to_go_on_from_other_pretrained_weights(phantom, chain, 
     save_atomically({name: value + 1 for name, value in weights.items()}, encoder)
     with pytest.raises(RuntimeError) as caught:
         phantom.run("pretrain_local", tmp_path / "chain")
-    assert "belongs to a run with other settings (pretrained_sha256 was" in str(root_cause(caught.value))
+    assert "other settings (made_from: pretrained_encoder.pt changed" in str(root_cause(caught.value))
 
 
 def test_prepare_fills_the_cache(phantom, tmp_path):

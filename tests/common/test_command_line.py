@@ -96,7 +96,7 @@ WRONG = {
     TRAIN + " --resume 0": "--resume must be True or False, got 0",
     TRAIN + " --learning_rate nan": "--learning_rate must be a finite number, got 'nan'",
     TRAIN + " --learning_rate 1e999": "--learning_rate must be a finite number, got inf",
-    TRAIN + " --combination 1": """--combination must be a text, got 1. To give it as a text write "'1'".""",
+    TRAIN + " --draw 1": """--draw must be a text, got 1. To give it as a text write "'1'".""",
     TRAIN + " --num_labelled 1.5": "--num_labelled must be a whole number or a text, got 1.5",
     TRAIN + " --extra_unlabelled_ids a": "must be a list of texts, got 'a'. Write a list, as in \"['a']\"",
     TRAIN + " --extra_unlabelled_ids [1]": "must be a list of texts",

@@ -123,7 +123,7 @@ def test_configs_accept_the_settings(tmp_path, start, schedule):
         num_epochs(stage.settings["steps"], stage.settings["steps_per_epoch"])
         if "num_labelled" in stage.settings:
             splits = stage.bundle / "configs" / "splits.json"
-            assert read_split(splits, stage.settings["num_labelled"], stage.settings["combination"])
+            assert read_split(splits, stage.settings["num_labelled"], stage.settings["draw"])
         elif "num_partitions" in stage.settings:
             names = ("strategy", "batch_size", "num_partitions")
             strategy, batch_size, num_partitions = (stage.settings[name] for name in names)
@@ -157,7 +157,7 @@ def test_settings_say_what_the_cell_says(tmp_path, start):
         assert (settings["strategy"], settings["num_blocks"], settings["region_size"]) == ("LR", 2, 3)
         assert settings["pretrained_path"] == stages["pretrain_global"].folder / "pretrained_encoder.pt"
     settings = stages["train"].settings
-    assert (settings["num_labelled"], settings["combination"]) == (8, "c2")
+    assert (settings["num_labelled"], settings["draw"]) == (8, "c2")
     assert (settings["initialisation"], settings["batch_size"]) == (pretraining.initialisation, 20)
     if start == "random":
         assert "pretrained_dir" not in settings
@@ -382,7 +382,7 @@ def test_result_of_a_cell(tmp_path, configs, start):
     assert {overrides["output_dir"].parent.name for overrides in evaluations} == {cell.folder}
     assert not any(overrides["largest_component"] for overrides in evaluations)
     assert [overrides["pictures"] for overrides in evaluations] == [True, False, False, False]
-    assert all(overrides["combination"] == "c2" for overrides in evaluations)
+    assert all(overrides["draw"] == "c2" for overrides in evaluations)
 
     result = json.loads(json.dumps(result))
     assert result["key"] == cell.key

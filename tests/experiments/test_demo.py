@@ -24,13 +24,10 @@ def tiny(monkeypatch):
     }.items():
         monkeypatch.setattr(module, name, value)
     for name, task in TASKS.items():
-        config = json.loads((task.bundle / "configs" / "pretrain_global.json").read_text())
-        targets = [step["_target_"] for step in config["preprocessing"]["transforms"]]
-        n4 = targets.index("common.transforms.N4BiasFieldCorrectiond")
         geometry = {
             "image_size": [64, 64],
             "spacing_mm": 1.5 * task.geometry["spacing_mm"],
-            f"preprocessing#transforms#{n4}#iterations": [5, 5],
+            "n4_iterations": [5, 5],
         }
         write = functools.partial(task.write, size=(40, 48))
         monkeypatch.setitem(TASKS, name, dataclasses.replace(task, write=write, geometry=geometry))

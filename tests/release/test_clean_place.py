@@ -26,9 +26,9 @@ REAL = {  # a real volume, if there is one
 WEIGHTS = ["model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
 # To start processes takes longer than to preprocess the phantoms.
 LOADED = {
-    "pretrain_global": ["train"],
-    "pretrain_local": ["train"],
-    "train": ["train", "validate", "unlabelled"],
+    "pretrain_global": ["train#dataset"],
+    "pretrain_local": ["train#dataset"],
+    "train": ["train#dataset", "validate#dataset", "validate#statistics_slices"],
     "evaluate": [],
 }
 OWN_PATHS = ("cache_dir", "ckpt_dir", "output_dir", "checkpoint")  # those in the bundle are to be used
@@ -66,7 +66,7 @@ def found(phantom, archive, named_site):
 
     runs = {config: settings_of(config) for config in LOADED}
     for config, datasets in LOADED.items():
-        runs[config] |= {f"{dataset}#dataset#num_workers": 0 for dataset in datasets}
+        runs[config] |= {f"{dataset}#num_workers": 0 for dataset in datasets}
     (place / "settings.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
     script = Path(__file__).with_name("clean_place.py")
     run_clean(place / name, script, place / "settings.json", place / "found.json", site=named_site)

@@ -50,7 +50,7 @@ def test_every_release_explains_its_commands_and_options(exported):
     bundles, out = exported
     for bundle in bundles:
         text = "".join(path.read_text(encoding="utf-8") for path in (out / bundle / "docs").glob("*.md"))
-        for option in ("`weight_averaging`", "`num_labelled`, `combination`", "torchrun", "output_dir/resume.pt"):
+        for option in ("`weight_averaging`", "`num_labelled`, `draw`", "torchrun", "output_dir/resume.pt"):
             assert option in text, (bundle, option)
 
 

@@ -39,7 +39,7 @@ def split_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("num_labelled", "combination", "labelled", "validation"),
+    ("num_labelled", "draw", "labelled", "validation"),
     [
         (1, "c1", ("a",), ("v",)),
         ("1", "c2", ("b",), ("w", "v")),
@@ -48,8 +48,8 @@ def split_file(tmp_path):
     ],
     ids=["number", "digits", "two", "all"],
 )
-def test_reads_a_draw_in_the_order_of_the_file(split_file, num_labelled, combination, labelled, validation):
-    split = read_split(split_file(VALID), num_labelled, combination)
+def test_reads_a_draw_in_the_order_of_the_file(split_file, num_labelled, draw, labelled, validation):
+    split = read_split(split_file(VALID), num_labelled, draw)
     assert split == Split(pretrain=("a", "b", "v"), labelled=labelled, validation=validation, test=("t", "u"))
 
 
@@ -79,17 +79,17 @@ def test_lists_no_draws_of_an_invalid_file(split_file):
 
 
 @pytest.mark.parametrize(
-    ("num_labelled", "combination", "message"),
+    ("num_labelled", "draw", "message"),
     [
         (3, "c1", "num_labelled must be one of 1, 2, all for .*splits.json, got 3"),
         ("c1", "1", "num_labelled must be one of 1, 2, all for .*splits.json, got 'c1'"),
-        (1, "c3", "combination must be one of c1, c2 for num_labelled 1 of .*splits.json, got 'c3'"),
-        (2, "c2", "combination must be one of c1 for num_labelled 2 .*, got 'c2'"),
+        (1, "c3", "draw must be one of c1, c2 for num_labelled 1 of .*splits.json, got 'c3'"),
+        (2, "c2", "draw must be one of c1 for num_labelled 2 .*, got 'c2'"),
     ],
 )
-def test_lists_the_draws_when_asked_for_another(split_file, num_labelled, combination, message):
+def test_lists_the_draws_when_asked_for_another(split_file, num_labelled, draw, message):
     with pytest.raises(SplitError, match=message):
-        read_split(split_file(VALID), num_labelled, combination)
+        read_split(split_file(VALID), num_labelled, draw)
 
 
 def test_there_may_be_no_validation_volumes(split_file):
@@ -204,16 +204,16 @@ def test_acdc_has_the_draws_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("num_labelled", "combination"), [(n, f"c{c + 1}") for n, count in ACDC_DRAWS.items() for c in range(count)]
+    ("num_labelled", "draw"), [(n, f"c{c + 1}") for n, count in ACDC_DRAWS.items() for c in range(count)]
 )
-def test_acdc_counts(num_labelled, combination):
-    split = read_split(ACDC_SPLITS, num_labelled, combination)
+def test_acdc_counts(num_labelled, draw):
+    split = read_split(ACDC_SPLITS, num_labelled, draw)
     num_expected = 78 if num_labelled == "all" else int(num_labelled)
     assert [len(ids) for ids in split] == [52, num_expected, 2, 20]
 
 
 @pytest.mark.parametrize(
-    ("num_labelled", "combination", "labelled", "validation"),
+    ("num_labelled", "draw", "labelled", "validation"),
     [
         (1, "c1", patients(2), patients(11, 71)),
         (1, "c2", patients(42), patients(31, 72)),
@@ -224,8 +224,8 @@ def test_acdc_counts(num_labelled, combination):
         (8, "c3", patients(2, 22, 42, 62, 95, 3, 94, 23), patients(11, 71)),
     ],
 )
-def test_acdc_draws(num_labelled, combination, labelled, validation):
-    split = read_split(ACDC_SPLITS, num_labelled, combination)
+def test_acdc_draws(num_labelled, draw, labelled, validation):
+    split = read_split(ACDC_SPLITS, num_labelled, draw)
     assert (split.labelled, split.validation) == (labelled, validation)
 
 
@@ -247,8 +247,8 @@ def test_acdc_pretraining_and_test_ids():
 def test_acdc_ids_are_all_in_the_real_data(acdc_dir):
     datalist = acdc(acdc_dir)
     for num_labelled, count in ACDC_DRAWS.items():
-        for combination in range(1, count + 1):
-            for ids in read_split(ACDC_SPLITS, num_labelled, f"c{combination}"):
+        for draw in range(1, count + 1):
+            for ids in read_split(ACDC_SPLITS, num_labelled, f"c{draw}"):
                 items = select(datalist, ids, require_label=True)
                 assert all(Path(item["image"]).is_file() and Path(item["label"]).is_file() for item in items)
 
@@ -284,7 +284,7 @@ def test_draws_of_the_other_datasets(path, draws, counts, benchmark):
 
 
 @pytest.mark.parametrize(
-    ("path", "num_labelled", "combination", "labelled", "validation"),
+    ("path", "num_labelled", "draw", "labelled", "validation"),
     [
         (PROSTATE_SPLITS, 1, "c1", prostate(1), prostate(13, 14)),
         (PROSTATE_SPLITS, 1, "c5", prostate(4), prostate(25, 28)),
@@ -300,8 +300,8 @@ def test_draws_of_the_other_datasets(path, draws, counts, benchmark):
         (MMWHS_SPLITS, 8, "c3", heart(1001, *range(1003, 1007), *range(1008, 1011)), heart(1007, 1002)),
     ],
 )
-def test_labelled_and_validation_volumes_of_the_other_datasets(path, num_labelled, combination, labelled, validation):
-    split = read_split(path, num_labelled, combination)
+def test_labelled_and_validation_volumes_of_the_other_datasets(path, num_labelled, draw, labelled, validation):
+    split = read_split(path, num_labelled, draw)
     assert (split.labelled, split.validation) == (labelled, validation)
 
 

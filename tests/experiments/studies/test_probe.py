@@ -84,7 +84,7 @@ def weights_dir(tmp_path):
 def test_slices_are_those_of_the_split(tmp_path, monkeypatch):
     ids = write_acdc_phantom(tmp_path / "phantom", 3, (48, 64))
     write_phantom_splits(tmp_path / "splits.json", ids, 1, (1,))
-    small = {"image_size": [32, 32], "spacing_mm": 4.0, "preprocessing#transforms#6#iterations": [2, 2]}
+    small = {"image_size": [32, 32], "spacing_mm": 4.0, "n4_iterations": [2, 2]}
     read = partial(module.load_config, split_path=str(tmp_path / "splits.json"), **small)
     monkeypatch.setattr(module, "load_config", read)
     test, unlabelled = load_slices(str(tmp_path / "phantom"), ("test", "pretrain"), str(tmp_path / "cache"))

@@ -14,7 +14,7 @@ from phantom import write_prostate_phantom
 from tests.bundles.conftest import undisturbed
 
 SMALL = {
-    **{"image_size": [64, 64], "spacing_mm": 2.0, "preprocessing#transforms#6#iterations": [5, 5]},
+    **{"image_size": [64, 64], "spacing_mm": 2.0, "n4_iterations": [5, 5]},
     **{"crop_size": 33, "crop_start": [3, 23], "hidden_features": 16, "device": "cpu", "precision": "float32"},
 }
 

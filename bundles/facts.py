@@ -1,0 +1,172 @@
+"""The facts of a dataset, from which its bundle's configs are written: `dataset.json` in the bundle's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FACTS_FILE = "dataset.json"
+
+_DATALIST = re.compile(r"\$datalists\.\w+")
+_EXTRA = re.compile(r"\$datalists\.\w+\(@dataset_dir, \d+\)")
+_NETWORK_STRIDE = 32
+_PAPER_SIZE, _PAPER_CROP, _PAPER_START = 192, 100, (10, 69)
+_FORMATS = {"MR": "magnitude", "CT": "hounsfield"}
+
+
+class FactsError(ValueError):
+    """A file of facts that no bundle can be written from."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a dataset.
+
+    Attributes:
+        class_names: names by class index, the background's first.
+        spacing_mm: pixel size that every slice is resampled to, one number or one for each axis.
+        image_size: (H, W) in pixels that the network sees of a slice, multiples of 32.
+        dataset_dir: where the dataset is looked for by default.
+        datalist: expression of the function that lists the volumes of the folder, see `common.data.datalists`.
+        label_values: the class index of each value in the label files, by its digits; None if they are the same.
+        crop_size: side in pixels of the views of the global stage; None for the paper's share of `image_size`.
+        crop_start: lowest and highest row and column of their corner; None for the paper's share.
+        channel: which channel of a file that has several, from 0; None where files are 3-D.
+        slice_axis: "thickest" or "fixed", see `OrientSlices`.
+        trim_margin_mm: see `TrimToBody`; None trims nothing.
+        n4_shrink: N4 estimates the field on every n-th voxel of each axis; None leaves N4 out.
+        extra_unlabelled_ids: ids to pre-train on beside those of the split file, or an expression for them.
+        modality: "MR" or "CT".
+    """
+
+    class_names: tuple[str, ...]
+    spacing_mm: float | tuple[float, float]
+    image_size: tuple[int, int]
+    dataset_dir: str = "/workspace/data"
+    datalist: str = "$datalists.image_label_folders"
+    label_values: Mapping[str, int] | None = None
+    crop_size: int | None = None
+    crop_start: tuple[int, int] | None = None
+    channel: int | None = None
+    slice_axis: str = "thickest"
+    trim_margin_mm: float | None = None
+    n4_shrink: tuple[int, int, int] | None = (4, 4, 1)
+    extra_unlabelled_ids: tuple[str, ...] | str = ()
+    modality: str = "MR"
+
+    @property
+    def format(self) -> str:
+        """What intensities mean, in the words of MONAI's metadata."""
+        return _FORMATS[self.modality]
+
+
+def read_facts(path: Path) -> Facts:
+    """Read and check a file of facts.
+
+    Args:
+        path: a JSON object with the attributes of `Facts`; only the first three are required.
+
+    Raises:
+        FactsError: if the file cannot be read, lacks a fact, or has one that there is not or that cannot be.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FactsError(f"{path} must be a JSON file of facts, see docs/new_dataset.md ({error}).") from error
+    if not isinstance(content, dict):
+        raise FactsError(f"{path} must be a JSON object with the facts, got {content!r}.")
+    fields = {field.name: field for field in dataclasses.fields(Facts)}
+    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in content]:
+        raise FactsError(f"{path} must have {', '.join(required)}, lacks {', '.join(missing)}: add them.")
+    if unknown := [name for name in content if name not in fields]:
+        raise FactsError(f"{path} has {', '.join(unknown)}, which is no fact. There are: {', '.join(fields)}.")
+    for name, value in content.items():
+        holds, rule = _RULES[name]
+        if not holds(value):
+            raise FactsError(f"{path}: {name} must be {rule}, got {value!r}.")
+    facts = Facts(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    return _completed(facts, path)
+
+
+def _completed(facts: Facts, path: Path) -> Facts:
+    """Fill in what follows from other facts, and compare them."""
+    if facts.label_values is not None:
+        indices = range(len(facts.class_names))
+        if wrong := [value for value in facts.label_values.values() if value not in indices]:
+            raise FactsError(
+                f"{path}: label_values must lead to the classes 0 to {indices[-1]} of class_names, got {wrong}."
+            )
+    smallest = min(facts.image_size)
+    size = round(smallest * _PAPER_CROP / _PAPER_SIZE) if facts.crop_size is None else facts.crop_size
+    start = facts.crop_start
+    if start is None:
+        start = (round(smallest * _PAPER_START[0] / _PAPER_SIZE), round(smallest * _PAPER_START[1] / _PAPER_SIZE))
+    if size > smallest:
+        raise FactsError(f"{path}: crop_size must be at most {smallest}, a side of image_size, got {size}.")
+    return dataclasses.replace(facts, crop_size=size, crop_start=start)
+
+
+def _whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+def _all(value: Any, holds: Callable[[Any], bool], length: int | None = None) -> bool:
+    return isinstance(value, list) and (length is None or len(value) == length) and all(map(holds, value))
+
+
+def _are_names(value: Any) -> bool:
+    return _all(value, lambda name: isinstance(name, str) and bool(name)) and len(set(value)) == len(value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        key.lstrip("-").isdigit() and _whole(index, 0) for key, index in value.items()
+    )
+
+
+_Rule = tuple[Callable[[Any], bool], str]
+_RULES: dict[str, _Rule] = {
+    "class_names": (lambda v: _are_names(v) and len(v) > 1, "a list of at least two different names"),
+    "spacing_mm": (lambda v: _positive(v) or _all(v, _positive, 2), "a number above 0, or a list of two"),
+    "image_size": (
+        lambda v: _all(v, lambda side: _whole(side, 1) and side % _NETWORK_STRIDE == 0, 2),
+        f"a list of two multiples of {_NETWORK_STRIDE}",
+    ),
+    "dataset_dir": (lambda v: isinstance(v, str) and bool(v), "a path"),
+    "datalist": (
+        lambda v: isinstance(v, str) and _DATALIST.fullmatch(v) is not None,
+        "the name of a function, as in $datalists.image_label_folders",
+    ),
+    "label_values": (
+        lambda v: v is None or _is_mapping(v),
+        'an object from values to class indices, such as {"0": 0, "10": 1}, or null',
+    ),
+    "crop_size": (lambda v: v is None or _whole(v, 1), "a whole number of pixels, or null"),
+    "crop_start": (
+        lambda v: v is None or (_all(v, lambda n: _whole(n, 0), 2) and v[0] <= v[1]),
+        "a list of the lowest and the highest, or null",
+    ),
+    "channel": (lambda v: v is None or _whole(v, 0), "the index of a channel, from 0, or null"),
+    "slice_axis": (lambda v: v in ("thickest", "fixed"), '"thickest" or "fixed"'),
+    "trim_margin_mm": (lambda v: v is None or _positive(v) or _whole(v, 0), "a number from 0, or null"),
+    "n4_shrink": (
+        lambda v: v is None or _all(v, lambda n: _whole(n, 1), 3),
+        "a list of three whole numbers from 1, or null",
+    ),
+    "extra_unlabelled_ids": (
+        lambda v: _are_names(v) or (isinstance(v, str) and _EXTRA.fullmatch(v) is not None),
+        "a list of ids, or as in $datalists.further_image_ids(@dataset_dir, 5)",
+    ),
+    "modality": (lambda v: v in _FORMATS, " or ".join(f'"{name}"' for name in _FORMATS)),
+}
+"""What holds for each fact as JSON has it, and how to say so."""
