@@ -161,7 +161,7 @@ def _read_run(path: Path) -> _Run:
         raise ResultError(f"{path} holds the cell {cell.name} of {cell.dataset}, {cell.schedule.name}: move it there.")
     if cell.schedule != SCHEDULES.get(cell.schedule.name):
         raise ResultError(
-            f"{path} was made with {steps_of(cell.schedule)}, which are not those of the schedule "
+            f"{path} was made with {cell.schedule.lengths}, which are not those of the schedule "
             f"{cell.schedule.name!r}: it can share no table with the others. Move it elsewhere."
         )
     return _Run(
@@ -197,8 +197,8 @@ def _section(group: _Group) -> str:
             parts += [
                 f"### {_table_name(number)}: {table.title}\n",
                 f"{_comparison(schedule)} To repeat: `python -m experiments reproduce --dataset_dir DIR --table "
-                f"{number} --dataset {dataset} --schedule {schedule.name}`, with `--starts`, `--num_labelled`, "
-                "`--combinations` and `--seeds` for a part of it.\n",
+                f"{number} --dataset {dataset} --schedule {schedule.name}`, with `--rows`, `--num_labelled`, "
+                "`--draws` and `--seeds` for a part of it.\n",
                 f"{table.notes}\n" if table.notes else "",
                 _table(lines, runs, table.baseline, table.further_gains),
                 _dice_figure(lines, group, number),
@@ -218,16 +218,8 @@ def _section(group: _Group) -> str:
 def _comparison(schedule: Schedule) -> str:
     full = SCHEDULES["full"]
     if replace(schedule, name=full.name) == full:
-        return f"The paper's schedule: {steps_of(schedule)}."
-    return f"**Not the paper's schedule: {steps_of(schedule)}; the paper's: {steps_of(full)}.**"
-
-
-def steps_of(schedule: Schedule) -> str:
-    """Say how long the stages are."""
-    return (
-        f"{schedule.global_steps:,} global, {schedule.local_steps:,} local and {schedule.fine_tuning_steps:,} "
-        f"fine-tuning steps at batch {schedule.fine_tuning_batch_size}"
-    )
+        return f"The paper's schedule: {schedule.lengths}."
+    return f"**Not the paper's schedule: {schedule.lengths}; the paper's: {full.lengths}.**"
 
 
 def _table(
@@ -329,7 +321,7 @@ def _differences(runs: Iterable[_Run], first: str, second: str, number: int | st
     by_draw: dict[str, dict[tuple[str, int], float]] = {first: {}, second: {}}
     for run in runs:
         if run.cell.row in by_draw and run.number == number:
-            by_draw[run.cell.row][run.cell.combination, run.cell.seed] = run.dice[evaluation]["mean"]
+            by_draw[run.cell.row][run.cell.draw, run.cell.seed] = run.dice[evaluation]["mean"]
     return [value - by_draw[first][key] for key, value in by_draw[second].items() if key in by_draw[first]]
 
 
@@ -372,7 +364,7 @@ def _pictured(group: _Group) -> list[tuple[_Run, str, Path]]:
     """
     first: dict[str, _Run] = {}
     for run in sorted(group.runs, key=lambda run: (labelled_order(run.number), run.cell.seed)):
-        if run.cell.combination == "c1":
+        if run.cell.draw == "c1":
             first.setdefault(run.cell.row, run)
     return [(run, rank, group.figures / f"{run.cell.name}.{rank}.png") for run in first.values() for rank in _PICTURES]
 
@@ -407,7 +399,7 @@ def _runs_section(group: _Group) -> str:
         f"| run | {' | '.join(EVALUATIONS)} |",
         f"|---|{'---|' * len(EVALUATIONS)}",
     ]
-    for run in sorted(group.runs, key=lambda run: (labelled_order(run.number), run.cell.combination, run.cell.seed)):
+    for run in sorted(group.runs, key=lambda run: (labelled_order(run.number), run.cell.draw, run.cell.seed)):
         dice = " | ".join(_number(run.dice[evaluation]["mean"]) for evaluation in EVALUATIONS)
         lines.append(f"| [{run.cell.name}]({group.link(group.folder / run.cell.name)}.json) | {dice} |")
     return "\n".join([*lines, "\n</details>\n"])
@@ -482,7 +474,7 @@ def _damaged(path: Path, reason: object) -> ResultError:
 def _runs_and_draws(runs: Sequence[_Run]) -> str:
     if not runs:
         return "0"
-    draws = {run.cell.combination for run in runs}
+    draws = {run.cell.draw for run in runs}
     return f"{len(runs)} ({len(draws)} draw{'s' if len(draws) > 1 else ''})"
 
 

@@ -14,7 +14,6 @@ from release.results import EVALUATIONS, MAIN_EVALUATION, metrics_of
 
 from .cells import bundle_of, stages_of
 from .grid import SCHEDULES, Cell
-from .report import steps_of
 from .results import cell_of, read_any_result
 
 _MODEL = EVALUATIONS[MAIN_EVALUATION]
@@ -104,9 +103,9 @@ batch-norm statistics recomputed on unlabelled volumes. All are state dicts that
 
 ## Training
 
-Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.combination}), seed {cell.seed}, \
+Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.draw}), seed {cell.seed}, \
 recipe "{cell.recipe.name}" (see `experiments/results/README.md` of the repository). Schedule: \
-{steps_of(cell.schedule)}; the paper's: {steps_of(SCHEDULES["full"])}. Device: {result["device"]}; \
+{cell.schedule.lengths}; the paper's: {SCHEDULES["full"].lengths}. Device: {result["device"]}; \
 commit {result["commit"]}.
 
 ## Measured

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import statistics
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -322,7 +322,7 @@ def wrong_lengths():
     [
         ('{"key": "ab', "is damaged"),
         (json.dumps(make_result(make_cell("random"), 0.5)), "it has no entry 'sha256'"),
-        ({"cell": asdict(make_cell("random"))}, "is not a whole result file.*evaluations is missing"),
+        ({"cell": make_cell("random").to_dict()}, "is not a whole result file.*evaluations is missing"),
         (make_result(make_cell("GR"), 0.5), "holds the cell GR_1_c1_seed0 of acdc, reduced: move it"),
         (
             wrong_lengths(),
