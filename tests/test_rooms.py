@@ -1,4 +1,4 @@
-"""Imports run down: which package may import which other of ours. Every file of every package is read."""
+"""Rooms: which package may import which other of ours, and how long a file may be. Every file is read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "experiments.gpu": {*BELOW_MOST, "benchmarks"},  # a kit that runs both elsewhere
     "tests": {*BELOW_MOST, "label", "benchmarks", "experiments"},
 }
+MOST_LINES = 350
+TO_BE_CUT = {"common/data/cache.py"}
 PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))
 
 
@@ -110,6 +112,16 @@ def test_imports_that_run_up_are_found(file, source, module):
 )
 def test_imports_that_run_down_or_stay_are_not(file, source):
     assert upwards(source, file) == []
+
+
+@pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"tests"}))
+def test_files_have_one_job(package):
+    long = {
+        path.relative_to(REPOSITORY).as_posix(): lines
+        for path in (REPOSITORY / package).rglob("*.py")
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > MOST_LINES
+    }
+    assert set(long) <= TO_BE_CUT, f"{long}: a file of the product has at most {MOST_LINES} lines; cut it by its jobs."
 
 
 def test_dots_lead_up_the_folders():
