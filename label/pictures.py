@@ -27,8 +27,8 @@ from common.data.splits import read_split
 from common.evaluation import volume_dice
 from common.pictures import draw_comparison
 from common.records import write_record
-from experiments.plots import shrink_picture
 from release.export import export
+from release.pictures import shrink_picture
 
 from .server import LabelServer, LabelServerError, copy_app, serve
 
