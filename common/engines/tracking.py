@@ -1,4 +1,4 @@
-"""MONAI's MLflow handler, which `--tracking mlflow` adds to the trainer, made to fit batches that are not decollated."""
+"""MONAI's MLflow handler, which `--tracking mlflow` adds to the trainer, made to fit batches of tensors."""
 
 from __future__ import annotations
 

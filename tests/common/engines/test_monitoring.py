@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.handlers import ProgressBar, TerminateOnNan
 
 from common.engines import Progress, StopOnNaN, monitoring
 
 from .engines import make_engine
-
 
 # ---- StopOnNaN
 
