@@ -63,8 +63,9 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
             path.rename(target / path.name)
     weights = ", ".join(source.weights) or "NO WEIGHTS, nothing measured"
     print(f"Wrote {archive} and {source.name} to {target}: {weights}; source {commit()}.")
-    for asset in assets:
-        print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
+    if large_files_url:
+        for asset in assets:
+            print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
 
 
 def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | None) -> None:
