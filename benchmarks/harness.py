@@ -105,16 +105,16 @@ class Call:
 def observe(function: Callable[[], torch.Tensor], device: torch.device | None = None) -> Call:
     """Call a function that returns a scalar once, for its value, its memory and the order of its cost."""
     device = device or default_device()
-    observed: list[float] = []
+    observed: list[tuple[float, float]] = []
 
     def timed() -> None:
         started = time.perf_counter()
         value = function()
         synchronise(device)
-        observed.extend([value.item(), time.perf_counter() - started])
+        observed.append((value.item(), time.perf_counter() - started))
 
     peak = peak_memory_mib(timed, device)
-    return Call(*observed, peak)
+    return Call(*observed[0], peak)
 
 
 def calls_per_run(function: Callable[[], object], observed: Call, device: torch.device | None = None) -> int:
@@ -152,9 +152,9 @@ def peak_memory_mib(function: Callable[[], object], device: torch.device | None 
         return None
     ctypes.CDLL(None).malloc_trim(0)  # what was freed earlier would otherwise be used again without being seen
     _CLEAR_REFS.write_text("5")  # resets the peak, VmHWM
-    before = resident_mib("VmRSS")
+    resident = resident_mib("VmRSS")
     function()
-    return max(0.0, resident_mib("VmHWM") - before)
+    return max(0.0, resident_mib("VmHWM") - resident)
 
 
 def resident_mib(*names: str) -> float:
@@ -179,7 +179,7 @@ def target(rule: str, measured: float, at_most: float | None = None, at_least: f
     """
     if (at_most is None) == (at_least is None):
         raise ValueError(f"target must have one limit, at_most or at_least, got {at_most!r} and {at_least!r}.")
-    met = measured <= at_most if at_most is not None else measured >= at_least
+    met = (at_most is None or measured <= at_most) and (at_least is None or measured >= at_least)
     limit = {"at_most": at_most} if at_most is not None else {"at_least": at_least}
     return {"rule": rule, **limit, "measured": measured, "met": bool(met)}
 

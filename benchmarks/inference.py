@@ -101,7 +101,7 @@ def measure(
         labels = [np.asanyarray(nibabel.load(root / case.n4 / case.contender / name).dataobj) for case in cases]
         shape = nibabel.load(image).shape
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, (case, totals) in enumerate(zip(cases, seconds.values(), strict=True)):
         median = sorted(range(repetitions), key=totals.__getitem__)[repetitions // 2]
         plain = labels[index - index % len(CONTENDERS) + CONTENDERS.index("plain")]
@@ -126,7 +126,7 @@ def measure(
     if checkpoint is not None:
         different = max(ours["voxels unlike plain, %"], without_n4["voxels unlike plain, %"])
         targets.append(harness.target("voxels of ours that differ from plain float32, %", different, at_most=0.1))
-    others = {stage: ours[f"{stage}, s"] for stage in STAGES if stage != "N4 in ITK"}
+    others: dict[str, float] = {stage: ours[f"{stage}, s"] for stage in STAGES if stage != "N4 in ITK"}
     longest = max(others, key=lambda stage: others[stage])
     weights = "random" if checkpoint is None else "trained"
     notes = [

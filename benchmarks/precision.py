@@ -150,7 +150,7 @@ def read_slices(stage: str, dataset_dir: str | None, num_phantoms: int, side: in
     parser.read_config(BUNDLE / "configs" / CONFIGS[stage])
     parser["n4_shrink"] = None
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "cache_dir": None}
+        settings: dict[str, Any] = {"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "cache_dir": None}
         settings |= {"device": device, "image_size": [side, side], "num_labelled": 8}
         if dataset_dir is None:
             ids = write_acdc_phantom(folder, num_phantoms)
@@ -182,7 +182,7 @@ def _time_stage(
     for name, (precision, memory_format, compiled) in contenders.items():
         trainer = trainers[memory_format]
         torch.compiler.assume_constant_result(region_positions)  # tables, which tracing would not take for constants
-        options = {"mode": "reduce-overhead"} if name in CUDA_GRAPHS else {}
+        options: dict[str, Any] = {"mode": "reduce-overhead"} if name in CUDA_GRAPHS else {}
         network = torch.compile(trainer.network, **options) if compiled else trainer.network
         train = partial(_train, trainer, network, AutocastInferer(precision=precision), images, targets)
         try:

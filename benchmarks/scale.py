@@ -97,7 +97,8 @@ class Trial:
         views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
         self.batches = iter(BatchLoader(self.slices, self.sampler, views, steps_per_epoch=1))
         network = GlobalPretrainingNet(UNet2d(4), (side, side))
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        # The argument is in torch's documentation, but not in its types.
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = GlobalContrastiveLoss(layout)
         self.inferer = AutocastInferer()
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -186,7 +187,7 @@ def measure(
             start = Trial
             if own_processes:
                 process = _Process(ctx=multiprocessing.get_context("spawn"))
-                start = processes.enter_context(process).Trial  # type: ignore[attr-defined]
+                start = processes.enter_context(process).Trial  # type: ignore[attr-defined]  # by `register`
             sparse = str(_largest_file(folder)) if gib[size] > max(in_memory_gib, real_gib) else ""
             trials[size] = start(size, side, batch_size, in_memory_gib, folder, sparse)
         for repetition in tqdm(range(1 + repetitions), desc="Timing", file=sys.stderr):

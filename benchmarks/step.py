@@ -114,7 +114,7 @@ def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> t
     seconds_parts = harness.time_in_turn(parts, repetitions, device=device)
     medians = {name: harness.spread(values)["median"] for name, values in {**seconds, **seconds_parts}.items()}
     times_network = harness.ratios(seconds, "whole", "network")
-    row = {
+    row: dict[str, Any] = {
         "stage": stage,
         "batch": len(images),
         "times network": times_network["median"],
@@ -128,7 +128,12 @@ def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> t
         row |= {f"{name}, ms": 1000 * medians[name] / steps for name in contenders}
     if row["times network"] <= _limit():
         return row, ""
-    shares = top_operations(lambda: (make_batch(), differentiate_loss()), medians["network"] / steps)
+
+    def make_and_differentiate() -> None:
+        make_batch()
+        differentiate_loss()
+
+    shares = top_operations(make_and_differentiate, medians["network"] / steps)
     return row, f"{stage}: operations of batch and loss that take longest, in per cent of the network's time: {shares}."
 
 
@@ -167,6 +172,7 @@ def make_trainer(
     network: nn.Module
     views: Callable[..., Any]
     loss: Callable[..., Any]
+    sampler: Callable[[torch.Generator], torch.Tensor]
     if stage == "fine-tuning":
         network, views, sampler = unet, FineTuningViews(NUM_CLASSES), UniformSampler(slices, batch_size)
         loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
@@ -181,7 +187,8 @@ def make_trainer(
         network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss(layout)
         views = ContrastiveViews("LR", RandomIntensity())
         sampler = contrastive_sampler(layout, slices)
-    network.to(device, memory_format=memory_format)
+    # The argument is in torch's documentation, but not in its types.
+    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     return StageTrainer(
         device=device,
         max_epochs=1_000_000,

@@ -90,7 +90,10 @@ def read_facts(path: Path) -> Facts:
         holds, rule = _RULES[name]
         if not holds(value):
             raise FactsError(f"{path}: {name} must be {rule}, got {value!r}.")
-    facts = Facts(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    facts = Facts(**values)
     return _completed(facts, path)
 
 

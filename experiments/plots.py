@@ -14,7 +14,7 @@ from PIL import Image
 
 from release.pictures import save_picture
 
-_COLOURS = matplotlib.colormaps["tab20"].colors
+_COLOURS = [matplotlib.colormaps["tab20"](index) for index in range(20)]
 
 
 def labelled_order(number: int | str) -> tuple[bool, int | str]:
@@ -24,15 +24,14 @@ def labelled_order(number: int | str) -> tuple[bool, int | str]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure of this size in inches that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG with few colours, which makes it a fraction as large."""
-    figure.canvas.draw()
-    save_picture(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())), path)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    save_picture(Image.fromarray(np.asarray(canvas.buffer_rgba())), path)
 
 
 def draw_dice(

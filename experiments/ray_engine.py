@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +43,7 @@ def run_on_ray(
     address: str = "local",
     gpus_per_cell: float = 0,
     cpus_per_cell: float = 1,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Run cells at once, as many as the cluster has room for.
 
     Whatever still runs when the iteration is left is interrupted.

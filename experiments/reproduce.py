@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def reproduce(
     if unsuitable := [seed for seed in _several(seeds) if type(seed) is not int or seed < 0]:
         raise ValueError(f"seeds must be whole numbers from 0, got {', '.join(map(repr, unsuitable))}.")
     known = draws_of(bundle_of(dataset) / "configs" / "splits.json")
-    cells = cells_of(table, dataset, SCHEDULES[schedule], known, _several(seeds))
+    cells: Sequence[Cell] = cells_of(table, dataset, SCHEDULES[schedule], known, _several(seeds))
     cells = _only(cells, "rows", _several(rows), lambda cell: cell.row)
     cells = _only(cells, "num_labelled", _several(num_labelled), lambda cell: cell.num_labelled)
     cells = _only(cells, "draws", _several(draws), lambda cell: cell.draw)
@@ -147,7 +147,7 @@ def write_result(cell: Cell, result: dict[str, Any]) -> None:
 
 def _engine(
     name: str, address: str, gpus_per_cell: float, cpus_per_cell: float
-) -> Callable[[Sequence[Cell], Path, Path], Iterator[Outcome]]:
+) -> Callable[[Sequence[Cell], Path, Path], Generator[Outcome]]:
     """Return what runs cells and yields their results."""
     if name == "ray":
         from .ray_engine import run_on_ray  # Ray is an extra
@@ -160,7 +160,7 @@ def _engine(
     return _run_here
 
 
-def _run_here(cells: Sequence[Cell], dataset_dir: Path, runs_dir: Path) -> Iterator[Outcome]:
+def _run_here(cells: Sequence[Cell], dataset_dir: Path, runs_dir: Path) -> Generator[Outcome]:
     for cell in cells:
         try:
             outcome: Outcome = cell, run_cell(cell, dataset_dir, runs_dir)

@@ -148,8 +148,8 @@ def _voxels(image: nibabel.Nifti1Image) -> np.ndarray:
 
 def _dice(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> float:
     """Return the mean Dice of the structures in a volume, background left out."""
-    maps = (torch.as_tensor(values.astype(np.int64)) for values in (prediction, truth))
-    return float(volume_dice(*maps, num_classes)[1:].nanmean())
+    found, true = (torch.as_tensor(values.astype(np.int64)) for values in (prediction, truth))
+    return float(volume_dice(found, true, num_classes)[1:].nanmean())
 
 
 if __name__ == "__main__":

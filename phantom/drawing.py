@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
 class Canvas:
@@ -62,7 +62,7 @@ def blob(
     return np.sqrt(radii_mm[0] * radii_mm[1]) * (growth - np.hypot(first, second))
 
 
-def smooth(values: NDArray, widths: Sequence[float]) -> Array:
+def smooth(values: NDArray, widths: Sequence[float] | Array) -> Array:
     """Smooth with a Gaussian; what leaves on one side comes in on the other.
 
     Args:
@@ -79,7 +79,7 @@ def smooth(values: NDArray, widths: Sequence[float]) -> Array:
     return np.fft.irfftn(spectrum, s=[values.shape[axis] for axis in axes], axes=axes).astype(np.float32)
 
 
-def smooth_noise(generator: np.random.Generator, shape: Sequence[int], widths: Sequence[float]) -> Array:
+def smooth_noise(generator: np.random.Generator, shape: Sequence[int], widths: Sequence[float] | Array) -> Array:
     """Return noise of mean 0 and standard deviation 1, smoothed by a Gaussian of these widths in voxels."""
     noise = smooth(generator.standard_normal(shape, dtype=np.float32), widths)
     return (noise - noise.mean()) / noise.std()

@@ -90,5 +90,5 @@ def write_reoriented(source: str | os.PathLike[str], target: str | os.PathLike[s
         raise ValueError(f"axcodes must have one of L and R, one of A and P and one of S and I, got {axcodes!r}.")
     image = nib.load(source)
     copy = reoriented(image, axcodes)
-    codes = tuple(int(image.header[code]) for code in ("qform_code", "sform_code"))
+    codes = int(image.header["qform_code"]), int(image.header["sform_code"])
     write_nifti(np.asanyarray(copy.dataobj), copy.affine, target, codes)

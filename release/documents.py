@@ -56,7 +56,7 @@ def write_documents(bundle: Bundle, folder: Path) -> None:
     about_weights, front_matter = _NO_WEIGHTS, "license: apache-2.0\nlibrary_name: monai\ntags: [monai, medical]"
     if bundle.weights:
         card = (bundle.folder / "models" / "README.md").read_text(encoding="utf-8")
-        front_matter, about_weights = _FRONT_MATTER.match(card)[1], _FRONT_MATTER.sub("", card, count=1)
+        front_matter, about_weights = _FRONT_MATTER.findall(card)[0], _FRONT_MATTER.sub("", card, count=1)
         (folder / "LICENSE").rename(folder / _CODE_LICENCE)
         licence = _LICENCE.format(code_licence=_CODE_LICENCE, weights_licence=bundle.metadata["weights_license"])
         (folder / "LICENSE").write_text(licence, encoding="utf-8")

@@ -74,8 +74,9 @@ def export(
     weights = ", ".join(source.weights) or "NO WEIGHTS, nothing measured"
     written = source.name if train_options else f"{archive} and {source.name}"
     print(f"Wrote {written} to {target}: {weights}; source {commit()}.")
-    for asset in assets:
-        print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
+    if large_files_url:
+        for asset in assets:
+            print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
 
 
 def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | None) -> None:

@@ -158,7 +158,7 @@ def check_metrics(bundle: Bundle) -> None:
         return
     path = bundle.weights[MODEL].get("result")
     try:
-        measured = metrics_of(parse_result(_committed(bundle.folder.parent, path), path))
+        measured = metrics_of(parse_result(_committed(bundle.folder.parent, path), str(path)))
     except ResultError as error:
         raise ReleaseError(f"eval_metrics must be those of a result file. As committed, {error}") from error
     if metrics != measured:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
     models = world.start(stage, folder)
     place = {OUTPUT: folder / stage, MODELS: models, CACHE: folder / "cache"}[which]
     before = {name: (models / name).read_bytes() for name in INPUTS[stage]}
-    overrides: dict[str, object] = {}
+    overrides: dict[str, Any] = {}
     if which == CACHE:
         overrides["cache_dir"] = place
     if stage == "inference":
@@ -81,7 +82,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
 @contextlib.contextmanager
 def troubled(
     place: Path, trouble: str | int, root: Path
-) -> Iterator[tuple[Callable[[], None] | None, Callable[[], None]]]:
+) -> Iterator[tuple[Callable[[], None] | None, Callable[[], object]]]:
     """Make trouble in a folder; give what a process has to prepare for it, and a function that ends the trouble.
 
     Raises:

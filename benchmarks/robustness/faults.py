@@ -82,7 +82,7 @@ def obey_permissions() -> None:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, free_kib: int, read_only: bool = False) -> Iterator[Callable[[], None]]:
+def small_disk(folder: Path, free_kib: int, read_only: bool = False) -> Iterator[Callable[[], object]]:
     """Mount a file system in memory over a folder, which keeps what is in it.
 
     Args:

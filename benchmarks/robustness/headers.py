@@ -61,7 +61,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
     expected = {} if isinstance(said, str) else _segmented_plainly(world, said)
     ending = world.run("inference", folder, input=path)
     found = answer("inference", folder).get("mutated_seg.nii.gz")
-    same = bool(found and expected) and agree(found, expected)
+    same = found is not None and bool(found and expected) and agree(found, expected)
     difference = f"{said}, but was segmented" if isinstance(said, str) else "another segmentation than of what is said"
     known = world.reference("inference").ending.warnings
     return judge(ending, same, [path.name], f"inference with {what}", known, difference=difference)
@@ -70,9 +70,9 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
 def mutate(raw: bytearray, field: str, values: tuple[Any, ...], random: np.random.Generator) -> str:
     """Change one field of the 348 bytes in place, without nibabel's corrections; return what was done."""
     if field == "any byte":
-        place, bit = int(random.integers(348)), int(random.integers(8))
-        raw[place] ^= 1 << bit
-        return f"bit {bit} of header byte {place} flipped"
+        byte, bit = int(random.integers(348)), int(random.integers(8))
+        raw[byte] ^= 1 << bit
+        return f"bit {bit} of header byte {byte} flipped"
     header = nibabel.Nifti1Header(bytes(raw[:348]), check=False)
     value = values[int(random.integers(len(values)))]
     structure = header.structarr

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import monai.bundle
 
@@ -165,7 +166,8 @@ def _child(
     arguments: Sequence[str], folder: Path, streams: Sequence[Path], writer: int, prepare: Callable[[], None] | None
 ) -> None:
     """Become the command; never returns."""
-    status, report = 1, {"by_product": False}
+    report: dict[str, Any] = {"by_product": False}
+    status = 1
     before = set(sys.modules)
     try:
         os.setpgid(0, 0)

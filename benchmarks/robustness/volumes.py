@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
         path = plain
         damage = "truncated"
     what = break_bytes(path, damage, random)
-    overrides = {"input": path} if stage == "inference" else {"dataset_dir": data}
+    overrides: dict[str, Any] = {"input": path} if stage == "inference" else {"dataset_dir": data}
     ending = world.run(stage, folder, **overrides)
     same = _content(path) == intact and _values(answer(stage, folder)) == _values(world.reference(stage).answer)
     tried = f"{stage} with {kind} {path.name}: {what}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def run_case(world: World, index: int, random: np.random.Generator, folder: Path
     name, source, stage = FILES[index % len(FILES)]
     damage = DAMAGES[index // len(FILES) % len(DAMAGES)]
     models = world.start(stage, folder)
-    overrides: dict[str, str] = {}
+    overrides: dict[str, Any] = {}
     path = models / name
     if name == "resume.pt":
         path = _interrupt(world, stage, folder)

@@ -188,7 +188,7 @@ def tensors(path: Path) -> Answer:
 def _hashes(name: str, value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         array = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        yield name, (tuple(value.shape), str(value.dtype), hashlib.sha256(array).hexdigest())
+        yield name, (tuple(value.shape), str(value.dtype), hashlib.sha256(array.tobytes()).hexdigest())
     elif isinstance(value, dict):
         for key, entry in value.items():
             yield from _hashes(f"{name}/{key}", entry)
@@ -216,12 +216,13 @@ def _shrink() -> None:
     short = {name: (2,) for name in ("iterations",) if name in inspect.signature(n4).parameters}
     if short:
         names = list(inspect.signature(n4).parameters)
-        defaults = dict(zip(names[-len(n4.__defaults__) :], n4.__defaults__, strict=True))
+        values = n4.__defaults__ or ()
+        defaults = dict(zip(names[-len(values) :], values, strict=True))
         n4.__defaults__ = tuple({**defaults, **short}.values())
     if "interval_seconds" in inspect.signature(Resume.__init__).parameters and not isinstance(
         Resume.__dict__["__init__"], partialmethod
     ):
-        Resume.__init__ = partialmethod(Resume.__init__, interval_seconds=0.0)
+        setattr(Resume, "__init__", partialmethod(Resume.__init__, interval_seconds=0.0))  # noqa: B010 (mypy forbids =)
 
 
 def _import(modules: tuple[str, ...]) -> None:

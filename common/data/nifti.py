@@ -231,7 +231,7 @@ def _open(path: Path, name: str) -> Iterator[tuple[BinaryIO, int]]:
             return
         try:
             with gzip.GzipFile(fileobj=file) as content:
-                yield content, size * _GZIP_RATIO  # type: ignore[misc]
+                yield content, size * _GZIP_RATIO  # type: ignore[misc]  # a BinaryIO in all that is used
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _damaged(name, str(error)) from None
 

@@ -39,7 +39,7 @@ def parse_header(block: bytes, name: str) -> Header:
         (540, 4, {b"n+2\0": nib.Nifti2Header, b"ni2\0": Nifti2PairHeader}),
     ):
         for order, endianness in (("little", "<"), ("big", ">")):
-            if len(block) >= size and int.from_bytes(block[:4], order) == size:  # type: ignore[arg-type]
+            if len(block) >= size and int.from_bytes(block[:4], order) == size:  # type: ignore[arg-type]  # a Literal
                 if header_class := classes.get(block[start : start + 4]):
                     return header_class(block[:size], endianness, check=False)
                 if name.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz")) and not any(block[344:348]):

@@ -107,7 +107,7 @@ def benchmarks(
 
 def measure(name: str, device: str, results: Path, commit: str) -> None:
     """Run a benchmark in this process and write its result file to a folder."""
-    module = importlib.import_module(f"benchmarks.{name}")
+    module: Any = importlib.import_module(f"benchmarks.{name}")
     options = (_REHEARSAL if device == "cpu" else _GPU_OPTIONS).get(name, {})
     if name == "global_loss" and device == "cuda":
         module.MAX_LOOP_EXPONENTIALS = _GPU_LOOP_EXPONENTIALS

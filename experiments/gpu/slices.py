@@ -152,9 +152,9 @@ def unpack_slices(archive: Path, dataset_dir: Path, cached: CachedTransformd) ->
             values = restore_values(numbers, volume["lowest"], volume["size"])
             image = dataset_dir / volume["image"]
             _write_stand_in(image, entry["meta"], number)
-            path = cached.entry_path(image)
-            assert path is not None
-            with atomic_file(path) as temporary:
+            entry_path = cached.entry_path(image)
+            assert entry_path is not None
+            with atomic_file(entry_path) as temporary:
                 torch.save({"volume": torch.from_numpy(values), **entry}, temporary)
     stamp.write_text(digest, encoding="utf-8")
 

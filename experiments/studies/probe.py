@@ -104,6 +104,7 @@ def load_network(weights: Path | None, unlabelled: Slices, parts: Sequence[str])
 def _maps(network: UNet2d, slices: Slices) -> tuple[Tensor, Tensor]:
     """Return the maps (M, C, h, w) of block 3 and the labels (M, h, w) on the same grid."""
     maps = torch.cat([network.decoder(network.encoder(batch), NUM_BLOCKS) for batch in slices.images.split(20)])
+    assert slices.labels is not None
     labels = F.interpolate(slices.labels[:, None].float(), size=maps.shape[2:], mode="nearest-exact")
     return maps, labels[:, 0].long()
 

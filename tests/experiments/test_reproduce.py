@@ -299,7 +299,7 @@ def test_a_running_stage_is_stopped_in_good_order(tmp_path, results, monkeypatch
     (stage,) = stages_of(Cell("acdc", Pretraining(), 1, "c1", 0, SCHEDULES["smoke"]), tmp_path / "runs" / "smoke")
     assert files(tmp_path / "runs") == [f"smoke/{stage.folder.name}/{name}" for name in (".lock", "record.json")]
     assert not stage.record["finished"]
-    assert 0.3 < stage.record["seconds"] < 1.4
+    assert 0.1 <= stage.record["seconds"] < 1.4
 
 
 def test_what_was_finished_in_time_is_kept(tmp_path, results, cells, monkeypatch):
