@@ -26,7 +26,8 @@ from monai.transforms import Compose, LoadImaged, ScaleIntensityRangePercentiles
 from tqdm import tqdm
 
 from benchmarks import harness
-from common.data.cache import CachedTransformd, fill_cache, num_cores
+from common.data.cache import CachedTransformd, fill_cache
+from common.data.cores import num_cores
 from common.data.datalists import acdc
 from common.transforms import N4BiasFieldCorrectiond, OrientSlicesd
 from phantom import write_acdc_phantom

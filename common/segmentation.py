@@ -16,7 +16,7 @@ from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
 from .coverage import body_outside
-from .data.cache import describe_failure
+from .data.failures import describe_failure
 from .data.nifti import read_header
 from .data.volume_files import few, stem
 from .files import WriteError, atomic_file

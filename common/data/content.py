@@ -13,7 +13,7 @@ import numpy as np
 from monai.data import MetaTensor
 from tqdm import tqdm
 
-from .cache import num_cores
+from .cores import num_cores
 from .nifti import VOXELS_HASH, read_nifti, voxels_hash
 from .volume_files import stem
 

@@ -13,7 +13,8 @@ from monai.transforms import Compose
 from tqdm import tqdm
 
 from ..transforms.volume import VolumeError
-from .cache import CachedTransformd, describe_failure, fill_cache
+from .cache import CachedTransformd, fill_cache
+from .failures import describe_failure
 from .nifti import read_nifti
 
 logger = logging.getLogger(__name__)

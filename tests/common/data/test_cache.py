@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
+import importlib.metadata
 import logging
 import os
 import shutil
@@ -17,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.data import MetaTensor, PersistentDataset, decollate_batch, list_data_collate
 from monai.transforms import (
     Compose,
     Invertd,
@@ -30,8 +32,8 @@ from monai.transforms import (
     Transform,
 )
 
-import common.data.cache as cache
-from common.data.cache import CachedTransformd, describe_failure, fill_cache, fingerprint, prepare
+from common.data.cache import CachedTransformd, fill_cache, fingerprint, prepare
+from common.data.failures import describe_failure
 from common.data.nifti import NiftiReader
 from common.data.volume_files import DatasetError
 from common.transforms import CheckVolumed, N4BiasFieldCorrectiond, OrientSlicesd, ResampleInPlaned, VolumeError
@@ -179,8 +181,8 @@ def test_fingerprint_is_equal_for(first, second):
 @pytest.mark.parametrize("name", ["monai", "itk-filtering"])
 def test_fingerprint_differs_with_the_version_of(name, monkeypatch):
     before = fingerprint(Marker())
-    real = cache.importlib.metadata.version
-    monkeypatch.setattr(cache.importlib.metadata, "version", lambda each: "0.0" if each == name else real(each))
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda each: "0.0" if each == name else real(each))
     assert fingerprint(Marker()) != before
 
 
@@ -257,7 +259,7 @@ def test_what_cannot_be_fingerprinted_still_runs_without_a_folder():
     transform = Compose([Marker(a=lambda x: x)])
     assert CachedTransformd("image", transform, None).cache_dir is None
     with pytest.raises(TypeError, match="named functions"):
-        CachedTransformd("image", transform, "cache")
+        CachedTransformd("image", transform, "cache").entry_path("a.nii.gz")
 
 
 def test_the_file_name_is_that_of_the_moment(tmp_path):
@@ -305,6 +307,26 @@ def test_a_damaged_entry_is_computed_again_with_a_warning(tmp_path, caplog, dama
     assert Marker.calls == 2
     assert_same(cached({"image": path})["image"], expected)
     assert Marker.calls == 2
+
+
+def test_why_it_is_not_the_dataset_of_monai(tmp_path):
+    """MONAI's takes our hashes, but computes its own entries again every time, and fails on one that was cut short."""
+    items = [{"image": save(tmp_path / "a.nii.gz")}]
+    dataset = PersistentDataset(
+        items,
+        make_preprocessing(),
+        tmp_path / "monai",
+        hash_func=lambda item: hashlib.sha256(Path(item["image"]).read_bytes()).hexdigest().encode(),
+        hash_transform=lambda transforms: fingerprint(Compose(transforms)).encode(),
+        track_meta=True,
+    )
+    dataset[0]
+    with pytest.warns(UserWarning, match="Corrupt cache file detected: .* Deleting and recomputing"):
+        dataset[0]
+    (entry_path,) = (tmp_path / "monai").iterdir()
+    entry_path.write_bytes(truncate(entry_path.read_bytes()))
+    with pytest.raises((OSError, RuntimeError)):
+        dataset[0]
 
 
 def test_a_foreign_file_in_place_of_an_entry_is_replaced(tmp_path, caplog):
