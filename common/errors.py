@@ -1,4 +1,4 @@
-"""Say last what went wrong first: MONAI wraps an error into others whose text helps nobody."""
+"""Put the first cause of an error on its last line, where users look: MONAI wraps it into others that say little."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Stage:
 
     @property
     def images(self) -> int:
-        """How many images its batches have together, up to a factor that is the same for all runs of its config."""
+        """Steps times batch size, by which stages of one config are compared when their time is estimated."""
         return self.settings["steps"] * self.settings.get("batch_size", 1)
 
 

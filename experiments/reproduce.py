@@ -1,4 +1,4 @@
-"""Run the missing cells of a table; every stage goes through the bundle's configs and is kept when finished."""
+"""Run the missing cells of a table; every stage is a run of a bundle's config and is kept when finished."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def reproduce(
         combinations: only these draws of the labelled volumes: "c1", "c2", ...
         seeds: of initial weights and batches.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
-        max_minutes: stop after this time; what is begun goes on from its last minute when the command is run again.
+        max_minutes: stop after this time. An unfinished stage continues from its last saved state, at most a minute
+            old, when the command is run again.
         list: only show what is done, running and missing, and about how long the latter takes.
         engine: "local" runs one cell after the other in this process, "ray" as many at once as a Ray cluster has room
             for; dataset_dir, runs_dir and this repository must then be the same folders on all its machines.

@@ -29,7 +29,7 @@ class BatchLoader:
     batches that an uninterrupted one would have seen. Slices that are not in memory are drawn and read ahead in a
     thread, which ends with the iterator.
 
-    One batch is made at once, so that what no batch can be made of fails before anything has started.
+    The constructor makes one batch, so that unsuitable slices or options fail before the run starts.
 
     Args:
         slices: the slices that are drawn from.

@@ -31,7 +31,7 @@ _ALL = "all"
 
 
 class SplitError(ValueError):
-    """A split file is invalid, or it does not have, or the dataset does not have, what is asked of it."""
+    """A split file that is invalid, or a volume or draw that is in neither the file nor the dataset."""
 
 
 class Split(NamedTuple):
