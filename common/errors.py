@@ -1,4 +1,7 @@
-"""Put the first cause of an error on its last line, where users look: MONAI wraps it into others that say little."""
+"""Print the first error once more at the end.
+
+MONAI wraps an error into others, whose messages come last in the traceback and do not name the file or the remedy.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ class LabelServer:
         return json.loads(self._expect("GET", "/info/"))
 
     def infer(self, bundle: str, study: str, **params: Any) -> tuple[int, bytes]:
-        """Ask for a segmentation; return the status of the answer and its body, a NIfTI file if the status is 200.
+        """Ask for a segmentation; return the status and the body of the answer.
+
+        With status 200 the body is a NIfTI file.
 
         Args:
             bundle: its name.

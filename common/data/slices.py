@@ -74,8 +74,8 @@ class Slices:
         """Take volumes apart along their third axis.
 
         Slices that take more than `in_memory_gib` go to a file, which is memory-mapped. The volumes are then iterated
-        twice: to learn how much there is, and to write the file. Its name is a hash of what is in it, so that the same
-        slices are written once. It can be deleted whenever no run uses it.
+        twice: first to learn how many slices there are, and again to write the file. The name of the file is a hash of
+        its content, so the same slices are written only once. It can be deleted when no run uses it.
 
         Args:
             volumes: dictionaries with "image" (1, H, W, D) and, in all of them or in none, "label" (1, H, W, D);

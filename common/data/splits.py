@@ -31,7 +31,7 @@ _ALL = "all"
 
 
 class SplitError(ValueError):
-    """A split file that is invalid, or a volume or draw that is in neither the file nor the dataset."""
+    """A split file is invalid, or something that is asked for is missing in it or in the dataset."""
 
 
 class Split(NamedTuple):
