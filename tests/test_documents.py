@@ -145,3 +145,6 @@ def test_hooks_download_nothing():
     (local,) = hooks["repos"]
     assert local["repo"] == "local"
     assert {hook["language"] for hook in local["hooks"]} == {"system"}
+    modules = [_COMMAND.match(hook["entry"])[1] for hook in local["hooks"]]
+    assert all(importlib.util.find_spec(module) for module in modules)
+    assert {"ruff", "mypy", "bundles"} == set(modules)
