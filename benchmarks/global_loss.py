@@ -66,9 +66,9 @@ def measure(sizes: Sequence[int] = (40, 250, 450, 1024), repetitions: int = 11) 
         repetitions: runs of a contender that is fast enough for as many; a slow one gets one at least.
 
     Returns:
-        Result with a row for each strategy, N and contender: time as a multiple of that of ours at the same N (median,
-        lowest and highest of the paired runs), cost as a multiple of that of ours for GR at the smallest N, memory at
-        the peak, and the difference of the value from ours. On a GPU also milliseconds.
+        Result with a row for each strategy, N and contender. Time is a multiple of that of ours at the same N: median,
+        lowest and highest of the paired runs. Cost is a multiple of that of ours for GR at the smallest N. Then memory
+        at the peak, and the difference of the value from ours. On a GPU also milliseconds.
     """
     device = harness.default_device()
     notes = [

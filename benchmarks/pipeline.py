@@ -6,9 +6,9 @@ Contenders, with the same network, loss, optimiser, draws and number of images i
     stock  `CacheDataset` of one dictionary for each slice, random dictionary transforms, `DataLoader` with 2 or no
            workers, a plain loop; float32 and the default memory layout
 
-The stock transforms occur as often as ours do: for fine-tuning a rotation by up to 15 degrees, any rotation, a scaling
-and a flip of a fifth of the slices each (the flip of a tenth), then an elastic deformation of half of them; for global
-pre-training a random crop, resized, and a random brightness and contrast of the second view of every slice. The
+The stock transforms occur as often as ours do. For fine-tuning: a rotation by up to 15 degrees, any rotation and a
+scaling of a fifth of the slices each, a flip of a tenth, then an elastic deformation of half of them. For global
+pre-training: a random crop, resized, and a random brightness and contrast of the second view of every slice. The
 workers are started before the clock, but not the batches that they fetch ahead. Slices are noise, as many as ACDC's
 pre-training set has.
 """

@@ -73,9 +73,9 @@ def measure(
         side: H and W of the slices.
 
     Returns:
-        Result with a row for each stage and contender, time as a multiple of that in float32 with the default layout
-        (median, lowest and highest of the paired steps) and memory at the peak, and one for each run, with the mean
-        loss of its last 20 steps and the standard deviation of these. On a GPU also milliseconds. The further key
+        Result with a row for each stage and contender: time as a multiple of that in float32 with the default layout
+        (median, lowest and highest of the paired steps), and memory at the peak. Then one for each run: mean and
+        standard deviation of the loss of its last 20 steps. On a GPU also milliseconds. The further key
         "curves" holds for each of the runs the losses of every tenth step.
     """
     device = harness.default_device()

@@ -54,9 +54,10 @@ def measure(
         stages: which stages.
 
     Returns:
-        Result with a row for each stage: time of the whole step as a multiple of that of the network (median, lowest
-        and highest of the paired runs); shares, in per cent of the network's time, of making the batch and of the loss
-        with its gradient; peak memory of the process or, on a GPU, of its tensors. On a GPU also milliseconds.
+        Result with a row for each stage. Time of the whole step is a multiple of that of the network: median, lowest
+        and highest of the paired runs. Shares of making the batch, and of the loss with its gradient, are in per cent
+        of the network's time. Peak memory is that of the process or, on a GPU, of its tensors. On a GPU also
+        milliseconds.
     """
     rows: list[dict[str, Any]] = []
     targets: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ STAGES = Path(__file__).parent / "stages"
 
 _METADATA = "metadata.json"
 _COPIES = {"configs/logging.conf": STAGES / "logging.conf", "LICENSE": REPOSITORY / "LICENSE"}
-_NO_DIFFERENCE = {
+NOT_COMPARED = {
     # Places; of the files there the content is compared.
     *("bundle_root", "dataset_dir", "split_path", "cache_dir", "ckpt_dir", "output_dir", "pretrained_dir", "teacher"),
     # A run may go on elsewhere, be looked at more often, and be made longer.
@@ -147,7 +147,7 @@ def describe(old: str | None, new: str) -> str:
 
 def _makes_a_difference(option: str, value: Any) -> bool:
     """Whether an option is one of the settings by which runs are told apart."""
-    if option in _NO_DIFFERENCE:
+    if option in NOT_COMPARED:
         return False
     if option in _FACTS_BY_EXPRESSION:
         return True

@@ -1,11 +1,13 @@
 """The contrastive strategies, and what the images of their batches are.
 
 A strategy is one entry of `STRATEGIES`. It says how many views are made of a drawn slice, whether slices are drawn one
-by one or with their whole volume, how few of them will do, and which images its loss compares; the class of the entry
-is that of the loss. Samplers, views and losses ask the entry and name no strategy. So a new strategy is one entry and
-one function, for its pairs or for its mask, where none of those here fits; one with a loss of its own also gets a
-class beside `GlobalStrategy` and `LocalStrategy`, for what that loss has to be told. What differs from step to step,
-such as how a view was moved, is no part of a strategy: views hand it to the loss as the targets of a batch.
+by one or with their whole volume, how few of them will do, and which images its loss compares. The class of the entry
+is that of the loss. Samplers, views and losses ask the entry and name no strategy.
+
+So a new strategy is one entry, and one function for its pairs or its mask where none of those here fits. One with a
+loss of its own also gets a class beside `GlobalStrategy` and `LocalStrategy`, for what that loss has to be told. What
+differs from step to step, such as how a view was moved, is no part of a strategy: views hand it to the loss as the
+targets of a batch.
 
 A layout is a strategy with numbers: which view of which slice each image of a batch is. It is the same at every step.
 

@@ -69,8 +69,8 @@ def make_volume(
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], float]:
     """Draw one phantom patient.
 
-    The anatomy is a set of blobs whose centre and size change with the level t, which runs from 0 at the base of the
-    heart to 1 at its apex, and which are painted one over the other with soft edges.
+    The anatomy is a set of blobs, painted one over the other with soft edges. Their centre and size change with the
+    level t, from 0 at the base of the heart to 1 at its apex.
 
     Args:
         generator: source of all randomness.

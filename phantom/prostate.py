@@ -1,9 +1,9 @@
 """Phantom of MSD Task05: T2-weighted and ADC volumes of the prostate, made-up or around real label volumes.
 
 Orientation, header and file names are those of the Medical Segmentation Decathlon (Antonelli et al., Nature
-Communications 13, 2022): 4-D images whose last axis is T2, ADC, stored as R,A,S with slices that are tilted forwards,
-32 volumes with a label and 16 without, a `dataset.json`, and the `._` files that the archive was packed with. The
-gland's outline and zones come from real label volumes where a folder of them is given; else they are made up.
+Communications 13, 2022). Images are 4-D, their last axis is T2, ADC; they are stored as R,A,S with slices that are
+tilted forwards. There are 32 volumes with a label and 16 without, a `dataset.json`, and the `._` files of the archive.
+The gland's outline and zones come from real label volumes where a folder of them is given; else they are made up.
 """
 
 from __future__ import annotations

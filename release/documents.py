@@ -46,8 +46,8 @@ def write_documents(bundle: Bundle, folder: Path) -> None:
 
     `docs/README.md` is the bundle's manual and what is known of the weights; a section of another bundle's manual that
     it refers to is beside it. `README.md` is the same as a model card. `push_to_hf_hub` of MONAI writes its own over
-    that, from `docs/README.md` and the licence that it takes from `LICENSE`; so that it does not state the licence of
-    the code for the weights, `LICENSE` does not have that licence's text where there are weights.
+    that, from `docs/README.md` and the licence that it finds in `LICENSE`. Where there are weights, `LICENSE` therefore
+    does not have the text of the code's licence: it would be stated for the weights.
 
     Args:
         bundle: that is released.

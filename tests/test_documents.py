@@ -7,11 +7,13 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 import yaml
 
+from bundles.write import NOT_COMPARED, STAGES
 from tests.conftest import REPOSITORY
 
 _IGNORED = {".git", "runs", "cache", "output", "dist", "build", ".venv", "gpu_kit"}
@@ -98,12 +100,33 @@ def documented_options(text: str) -> set[str]:
     }
 
 
+def stages(bundle: Path) -> list[dict[str, Any]]:
+    """Return the configs of a bundle that are written for a stage."""
+    names = [path.name.removesuffix(".jinja") for path in STAGES.glob("*.json.jinja")]
+    return [json.loads((bundle / "configs" / name).read_text(encoding="utf-8")) for name in names]
+
+
 @pytest.mark.parametrize("bundle", BUNDLES, ids=name_of)
 def test_documented_options_are_ids_of_a_config(bundle):
     options = documented_options((bundle / "docs" / "README.md").read_text(encoding="utf-8"))
-    configs = [json.loads(path.read_text(encoding="utf-8")) for path in (bundle / "configs").glob("*.json")]
     assert len(options) > 5
-    assert options <= {option for config in configs for option in config}
+    assert options <= {option for config in stages(bundle) for option in config}
+
+
+def test_every_option_is_documented():
+    """In the manual of ACDC, to which those of the other bundles refer."""
+    text = (REPOSITORY / "bundle_acdc" / "docs" / "README.md").read_text(encoding="utf-8")
+    trainings = [config for config in stages(REPOSITORY / "bundle_acdc") if "lineage" in config]
+    options = {option for config in trainings for option in config["lineage"]["settings"]}
+    assert len(trainings) == 4
+    assert documented_options(text) >= options | NOT_COMPARED - {"bundle_root"}
+
+
+def test_what_may_differ_when_a_run_goes_on_is_documented():
+    text = (REPOSITORY / "bundle_acdc" / "docs" / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"all options of the tables below but places, (.*?):", text, re.DOTALL)
+    places = {"bundle_root", "teacher", *(name for name in NOT_COMPARED if name.endswith(("_dir", "_path")))}
+    assert set(re.findall("`(.*?)`", listed)) == NOT_COMPARED - places
 
 
 def test_citation_is_of_this_version():
@@ -122,3 +145,6 @@ def test_hooks_download_nothing():
     (local,) = hooks["repos"]
     assert local["repo"] == "local"
     assert {hook["language"] for hook in local["hooks"]} == {"system"}
+    modules = [_COMMAND.match(hook["entry"])[1] for hook in local["hooks"]]
+    assert all(importlib.util.find_spec(module) for module in modules)
+    assert {"ruff", "mypy", "bundles"} == set(modules)

@@ -1,9 +1,17 @@
 """Robustness: trouble of seven kinds, made from outside, and whether the program says so.
 
-Every case is a command line of `monai.bundle`, run in a child of its own on tiny phantoms (see `world`), with trouble:
-a damaged byte of weights (`weights`), of an image or label (`volumes`), a changed field of a NIfTI header (`headers`),
-a kill (`kills`), a full or read-only disk (`disk`), the same images on both sides of a line (`leaks`), a wrong option
-(`options`). It ends in one of these ways:
+Every case is a command line of `monai.bundle`, run in a child of its own on tiny phantoms (see `world`). Each kind of
+trouble has its module:
+
+    weights   a damaged byte in a file of weights
+    volumes   a damaged byte in an image or label
+    headers   a changed field of a NIfTI header
+    kills     a kill
+    disk      a full or read-only disk
+    leaks     the same images on both sides of a line
+    options   a wrong option
+
+A case ends in one of these ways:
 
     right          exit status 0 and the answer of the undisturbed run: the same tensors, bit by bit, the same
                    segmentation or table. For a header, the answer that follows from what the header now says. Damage

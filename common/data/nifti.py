@@ -46,10 +46,12 @@ VOXELS_HASH = "voxels_sha256"
 class NiftiReader(NibabelReader):
     """MONAI reader of NIfTI files that refuses damaged files and impossible headers, before their voxels are read.
 
-    Differences to `NibabelReader`: compressed files are read to their end, where their checksum is, whatever they are
-    called; of sform and qform the one that holds by the standard is taken, also where the voxel sizes of the header
-    disagree with it; headers in metres or micrometres are read as such, and affine and voxel sizes (pixdim) are in mm.
-    The metadata have "voxels_sha256", see `voxels_hash`. Doubts about a header are logged as warnings.
+    Differences to `NibabelReader`:
+
+    - Compressed files are read to their end, where their checksum is, whatever they are called.
+    - Of sform and qform the one that holds by the standard is taken, also where the header's voxel sizes disagree.
+    - Headers in metres or micrometres are read as such; affine and voxel sizes (pixdim) are in mm.
+    - The metadata have "voxels_sha256", see `voxels_hash`. Doubts about a header are logged as warnings.
 
     Everything happens in `get_data`: `LoadImage` tries all its other readers when `read` fails, and these would take
     what was refused.

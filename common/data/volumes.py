@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 class VolumeDataset(Dataset):
     """Preprocess volumes once and hold them, or read them one by one when they are iterated.
 
-    Cached transforms are computed first, in several processes (see `fill_cache`); then every item goes through the
-    whole transform here: at once, or, if the dataset is lazy, whenever it is asked for. All unusable volumes are
-    reported together, by a lazy dataset at the end of going through it.
+    Cached transforms are computed first, in several processes (see `fill_cache`). The whole transform of every item
+    then follows here: at once or, if the dataset is lazy, whenever the item is asked for. All unusable volumes are
+    reported together; a lazy dataset does so at the end of an iteration.
 
     Args:
         data: items with the paths "image" and, where labels are wanted, "label"; other entries are passed on.

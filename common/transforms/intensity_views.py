@@ -1,9 +1,8 @@
 """Random changes of the intensities of a whole batch, on the device it lies on.
 
-These are the intensity augmentations of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): the one that
-makes the views of both contrastive stages, and the one meant for fine-tuning, which the authors' program never reaches
-with its default settings; and a stronger one that is not the paper's. Images are expected as percentile normalisation
-leaves them, about 0 to 1.
+Two are of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): one makes the views of both contrastive stages.
+The other is meant for fine-tuning, but the authors' program never reaches it with its default settings. A third,
+stronger one is not the paper's. Images are expected as percentile normalisation leaves them, about 0 to 1.
 
 Letters: B images, C channels, H rows, W columns.
 """
@@ -39,7 +38,7 @@ class RandomIntensity:
     """Brightness, contrast and clipping with one random strength for the whole batch, as for the contrastive views.
 
     Brightness and contrast are drawn independently, once per call: all images of a view change alike, two views do not.
-    (In the authors' program a shared seed ties the two draws to each other; that is an accident not kept here.)
+    In the authors' program a shared seed ties the two draws to each other; that accident is not kept here.
 
     Args:
         brightness: largest absolute value of the added constant, in image units.
@@ -109,10 +108,14 @@ class RandomStrongIntensity:
     """Noise, blur, contrast, brightness, gamma and a bias field, each for some of the images (fine-tuning).
 
     The kinds of change are those of nnU-Net (Isensee et al., Nature Methods 2021), the bias field is what N4 may leave.
-    Every image is, independently and in this order: mixed with Gaussian noise of standard deviation up to 0.1
-    (chance 3/10); blurred with a Gaussian of 0.5 to 1.5 pixels (3/10); stretched about its mean by 0.6 to 1.5 (1/2);
-    shifted by up to 0.3 either way (1/2); raised, between its least and its largest value, to a power of 0.6 to 1.65,
-    log-uniformly (1/2); multiplied by the exponential of a smooth field with standard deviation 0.2 (3/10).
+    Each is applied to an image with the chance given, independently of the others, in this order:
+
+    - noise (3/10): Gaussian, with a standard deviation up to 0.1;
+    - blur (3/10): a Gaussian of 0.5 to 1.5 pixels;
+    - contrast (1/2): stretched about the mean by 0.6 to 1.5;
+    - brightness (1/2): shifted by up to 0.3 either way;
+    - gamma (1/2): raised, between the least and the largest value, to a power of 0.6 to 1.65, log-uniformly;
+    - bias field (3/10): multiplied by the exponential of a smooth field with standard deviation 0.2.
     """
 
     _RADIUS = 4  # pixels; the widest kernel's weight beyond it is under 1 per cent

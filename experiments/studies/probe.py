@@ -29,10 +29,13 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str =
     """Compare the maps of decoder block 3: random decoder, pre-trained encoder, and encoder with decoder.
 
     Three numbers for each, on the 20 test patients:
-    region match, how often a region's most similar region in another patient's slice of the same partition is the one
-    at the same place (chance 1/13); anatomy over place, how often a position is more similar to the same anatomy than
-    to the same place once the image has been shifted by 32 pixels; and probe Dice, of a linear classifier of single map
-    positions that was fitted by ridge regression to patient 002, mean of the three structures on the map's grid.
+
+    - region match: how often a region's most similar region, in another patient's slice of the same partition, is the
+      one at the same place (chance 1/13);
+    - anatomy over place: how often a position is more similar to the same anatomy than to the same place, once the
+      image has been shifted by 32 pixels;
+    - probe Dice: that of a linear classifier of single map positions, fitted by ridge regression to patient 002; mean
+      of the three structures on the map's grid.
 
     Args:
         dataset_dir: the ACDC folder.

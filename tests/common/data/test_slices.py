@@ -117,7 +117,7 @@ def test_blocks_keep_the_order(monkeypatch):
 
 
 class Counting(list):
-    """Counts how often it is gone through."""
+    """Counts how often it is iterated."""
 
     times = 0
 
