@@ -19,7 +19,7 @@ from benchmarks.robustness.verdicts import CLEAR, CRASH, LOST, RIGHT, SILENT, UN
 from benchmarks.robustness.weights import DAMAGES, break_bytes
 from benchmarks.robustness.world import World, tensors
 from phantom import write_acdc_phantom
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 RECORD = "2026-01-01 12:00:00,000 - common.segmentation - {} - {}\n"
 REFUSED = "CheckpointError: /models/model.pt: its checksums are wrong. Copy it again."

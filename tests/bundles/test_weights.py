@@ -11,14 +11,13 @@ from common.checkpoints import content_hash, load_model, load_pretrained
 from common.networks import UNet2d
 from experiments.results import cell_of, read_any_result
 from experiments.ship import metrics_of, model_card
-from tests.conftest import REPOSITORY
-
-from .conftest import BUNDLE, CONFIGS, undisturbed
+from tests.places import BUNDLE, CONFIGS, REPOSITORY
+from tests.processes import undisturbed
 
 METADATA = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
 WEIGHTS = METADATA["weights"]
 FILES = ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt", "model.pt")
-NUM_VOLUMES = 3
+NUM_VOLUMES = 1
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import demo as module
 from experiments.demo import TASKS, demo
-from tests.bundles.conftest import undisturbed
+from tests.processes import undisturbed
 
 CLASSES = {"acdc": {"RV", "Myo", "LV"}, "prostate": {"PZ", "CZ"}, "mmwhs": {"Myo", "LA", "LV", "RA", "RV", "AA", "PA"}}
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe, Schedule, cells_of, paper_dice
-from tests.conftest import SHARED_DATA
+from tests.places import SHARED_DATA
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])
 CHANGES = {
