@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .files import atomic_file
-from .networks.unet2d import UNet2d
+from .monai_label import GuardedNetwork
 from .released import compare_with_release
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def load_pretrained(network: Network, path: str | os.PathLike | None, parts: Seq
 
 
 def initialise(network: Network, initialisation: str, pretrained_dir: str | os.PathLike) -> Network:
-    """Initialise a network for fine-tuning; a `UNet2d` then accepts parts from others too, such as MONAI Label.
+    """Initialise a network for fine-tuning; a `GuardedNetwork` then accepts parts from others too.
 
     Args:
         network: receives the parameters, in place.
@@ -193,7 +193,7 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
         ValueError: if the initialisation is unknown.
         CheckpointError: see `load_pretrained`.
     """
-    if isinstance(network, UNet2d):
+    if isinstance(network, GuardedNetwork):
         network.accepts_parts = True
     if initialisation == "random":
         return load_pretrained(network, None)

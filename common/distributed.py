@@ -1,10 +1,9 @@
 """Several processes, one step: each computes its share of the batch, and the step is that of one process.
 
-Every process draws the whole batch from the same seed and keeps its rows of it, so that the batch does not depend on
-the number of processes. Batch normalisation takes its statistics over all shares, a contrastive loss sees the
-embeddings of all of them, and gradients are averaged. All collectives here have the gradient of the sum of what the
-processes compute, which is what averaging the gradients expects: loss, gradients and weights are those of one process
-but for the order of summation.
+Every process draws the whole batch from the same seed and keeps its rows of it. So the batch does not depend on the
+number of processes. Batch normalisation takes its statistics over all shares, a contrastive loss sees the embeddings of
+all of them, and gradients are averaged. Loss, gradients and weights are those of one process but for the order of
+summation.
 
 Only the first process writes files and shows progress. All of them validate, each for itself, and all read the state of
 an interrupted run: `output_dir` must be the same folder for all, also on several machines.
@@ -14,17 +13,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from .collectives import all_gather, all_reduce
+from .sync_batch_norm import synchronise_batch_norm
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -66,39 +65,6 @@ def leave() -> None:
     """Leave the process group once all processes are through: the first one may still be writing."""
     idist.barrier()
     idist.finalize()
-
-
-# ------------------------------------------------------------------------------------------- collectives
-
-
-class _AllReduce(Function):
-    """Sum over processes; the gradient is summed over them likewise."""
-
-    @staticmethod
-    def forward(_: Any, values: Tensor) -> Tensor:
-        values = values.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(values)
-        return values
-
-    @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> Tensor:
-        return _AllReduce.apply(gradients[0])
-
-
-class _AllGather(Function):
-    """The rows of all processes, in the order of their ranks; a process gets the summed gradient of its rows."""
-
-    @staticmethod
-    def forward(context: Any, rows: Tensor) -> Tensor:
-        context.num_rows = len(rows)
-        shares = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-        dist.all_gather(shares, rows.contiguous())
-        return torch.cat(shares)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        gradient = _AllReduce.apply(gradients[0])
-        return gradient[dist.get_rank() * context.num_rows :][: context.num_rows]
 
 
 # ------------------------------------------------------------------------------------------ batch and loss
@@ -147,7 +113,7 @@ class GatheredLoss(nn.Module):
 
     def forward(self, embeddings: Tensor, _: None = None) -> Tensor:
         """Return the loss of all N images, of which this process has the embeddings (N / R, ...)."""
-        return self.loss(_AllGather.apply(embeddings))
+        return self.loss(all_gather(embeddings))
 
 
 class MeanLoss(nn.Module):
@@ -163,84 +129,23 @@ class MeanLoss(nn.Module):
 
     def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of all images, of which this process has its share."""
-        return _AllReduce.apply(self.loss(predictions, targets)) / dist.get_world_size()
+        return all_reduce(self.loss(predictions, targets)) / dist.get_world_size()
 
 
 # ------------------------------------------------------------------------------------------------- network
-
-
-class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the shares of all processes, which are of one size.
-
-    `torch.nn.SyncBatchNorm` refuses tensors on the CPU; this one does the same everywhere.
-
-    Attributes:
-        synchronised: False normalises with the statistics of this process alone.
-    """
-
-    synchronised = True
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Take inputs of any number of axes: the layers that this replaces have checked theirs."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise (N, C, ...)."""
-        if not (self.synchronised and self.training):
-            return super().forward(input)
-        values = input.float() if input.dtype == torch.bfloat16 else input
-        others = [axis for axis in range(input.ndim) if axis != 1]
-        per_channel = (-1,) + (1,) * (input.ndim - 2)
-        processes = dist.get_world_size()
-        mean = _AllReduce.apply(values.mean(others)) / processes
-        deviations = values - mean.view(per_channel)
-        variance = _AllReduce.apply(deviations.square().mean(others)) / processes
-        with torch.no_grad():
-            count = processes * input.numel() // input.shape[1]
-            running = dict(self.named_buffers())
-            running["num_batches_tracked"].add_(1)
-            running["running_mean"].lerp_(mean, float(self.momentum or 0.0))
-            running["running_var"].lerp_(variance * (count / (count - 1)), float(self.momentum or 0.0))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (deviations * scale.view(per_channel) + self.bias.view(per_channel)).to(input.dtype)
-
-
-def _synchronise_batch_norm(module: nn.Module) -> None:
-    """Replace the batch normalisations within a module; parameters and buffers stay the same tensors."""
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            layer = SyncBatchNorm(child.num_features, child.eps, child.momentum)
-            layer.weight, layer.bias = child.weight, child.bias
-            for buffer, value in child.named_buffers():
-                setattr(layer, buffer, value)
-            setattr(module, name, layer.train(child.training))
-        else:
-            _synchronise_batch_norm(child)
 
 
 def distribute(network: nn.Module, device: torch.device) -> DistributedDataParallel:
     """Let a network normalise over all shares and average its gradients over the processes.
 
     Args:
-        network: changed in place: moved to the device, its batch normalisations replaced by `SyncBatchNorm`. Names and
+        network: changed in place: moved to the device, its batch normalisations synchronised. Names and
             parameters stay, so that it is saved and loaded as before.
         device: of this process.
 
     Returns:
         What is called in training; it holds the network.
     """
-    _synchronise_batch_norm(network)
+    synchronise_batch_norm(network, device)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-
-
-@contextmanager
-def own_statistics(network: nn.Module) -> Iterator[None]:
-    """Let a network normalise with the statistics of this process alone for a while."""
-    layers = [layer for layer in network.modules() if isinstance(layer, SyncBatchNorm)]
-    for layer in layers:
-        layer.synchronised = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.synchronised = True

@@ -1,4 +1,7 @@
-"""Say last what went wrong first: MONAI wraps an error into others whose text helps nobody."""
+"""Print the first error once more at the end.
+
+MONAI wraps an error into others, whose messages come last in the traceback and do not name the file or the remedy.
+"""
 
 from __future__ import annotations
 

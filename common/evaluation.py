@@ -102,6 +102,7 @@ class EvaluationReport:
             for, such as a path or a device, is kept as its text, NaN and infinity as null.
         pictures: draw pictures.
         overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
+        dice: the evaluator's metric, whose values are reported; None computes them.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class EvaluationReport:
         settings: Mapping[str, Any],
         pictures: bool = True,
         overlap: Mapping[str, Any] | None = None,
+        dice: VolumeDice | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.settings = plain_settings(settings)
         self.pictures = pictures
         self.overlap = overlap
+        self.dice = dice
         self._rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -126,10 +129,14 @@ class EvaluationReport:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def collect(self, engine: Engine) -> None:
-        """Score the volumes of the evaluator's output."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        """Note the scores of the volumes of the evaluator's output, and draw them."""
+        outputs = engine.state.output
+        if self.dice is None:
+            values = VolumeDice(len(self.class_names))([o["pred"] for o in outputs], [o["label"] for o in outputs])
+        else:
+            values = self.dice.get_buffer()[-len(outputs) :]
+        for item, output, dice in zip(engine.state.batch, outputs, values.cpu(), strict=True):
             prediction, label = output["pred"].cpu(), output["label"].cpu()
-            dice = volume_dice(prediction, label, len(self.class_names))[1:]
             scores = {
                 name: None if value.isnan() else float(value)
                 for name, value in zip(self.class_names[1:], dice, strict=True)

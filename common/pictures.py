@@ -16,7 +16,8 @@ from monai.data import MetaTensor
 
 from .data.nifti import read_nifti
 from .files import atomic_file
-from .transforms.volume import OrientSlices, voxel_spacing
+from .transforms.orientation import OrientSlices
+from .transforms.volume import voxel_spacing
 
 COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628")
 

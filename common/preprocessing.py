@@ -31,9 +31,9 @@ from .transforms import (
     MatchLabeld,
     N4BiasFieldCorrectiond,
     OrientSlicesd,
-    RepeatTrimd,
     ResampleInPlaned,
     SelectChanneld,
+    TrimLikeImaged,
     TrimToBodyd,
 )
 
@@ -115,7 +115,7 @@ class VolumePipeline:
             [
                 *self.image_and_stored_label(image).transforms,
                 OrientSlicesd(key, _AXCODES, self.slice_axis),
-                RepeatTrimd(key, reference="image"),
+                TrimLikeImaged(key, reference="image"),
                 ResampleInPlaned(key, self.spacing_mm, mode="nearest"),
                 ResizeWithPadOrCropd(key, [*self.image_size, -1]),
             ]

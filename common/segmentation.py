@@ -10,7 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import Dataset, MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
@@ -66,7 +66,8 @@ def segment_volumes(
     The log says which segmentations lack structures, and of which volumes the network has hardly seen anything.
 
     Args:
-        evaluator: its postprocessing must leave the label map (1, X, Y, Z) on the native grid under "pred".
+        evaluator: its postprocessing must leave the label map (1, X, Y, Z) on the native grid under "pred". Its own
+            loader is not used: one bad volume would end it.
         dataset: lazy; its data has the path of a NIfTI file under "image", its items the preprocessed volume.
         output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither.
         class_names: names of the classes, the background's first.
@@ -142,12 +143,13 @@ def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequen
 
 def _segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:
     """Return the label map (X, Y, Z) of a preprocessed volume."""
-    evaluator.data_loader = [list_data_collate([item])]
-    evaluator.state.epoch_length = 1
+    state = evaluator.state
+    state.epoch, state.iteration, state.epoch_length, state.max_epochs = 0, 0, 1, 1
     errors: list[BaseException] = []
     # Handled like this because an error that gets out of an engine of Ignite 0.5 makes its next run do nothing.
     with evaluator.add_event_handler(Events.EXCEPTION_RAISED, errors.append):
-        evaluator.run()
+        # Ignite's own `run` takes the data; that of MONAI has the evaluator's loader only.
+        Engine.run(evaluator, [list_data_collate([item])], max_epochs=1)
     if errors:
         raise errors[0]
     return evaluator.state.output[0]["pred"][0].cpu().numpy()

@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bundles.run import REPOSITORY, commit, run_config
 from common.records import write_record
+from release.results import EVALUATIONS, ResultError, short_hash
 
-from .grid import RECIPES, Cell, digest
-from .results import EVALUATIONS, ResultError, read_stage_record
+from .grid import RECIPES, STORED_NAMES, Cell
+from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Stage:
 
     @property
     def images(self) -> int:
-        """How many images its batches have together, up to a factor that is the same for all runs of its config."""
+        """Steps times batch size: what its time is in proportion to, among the runs of one config."""
         return self.settings["steps"] * self.settings.get("batch_size", 1)
 
 
@@ -107,47 +108,47 @@ def bundle_of(dataset: str) -> Path:
 
 def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
     """List what has to be run for a cell, in order; equal pre-trainings have equal folders."""
-    bundle, schedule, start = bundle_of(cell.dataset), cell.schedule, cell.pretraining
+    bundle, schedule, pretraining = bundle_of(cell.dataset), cell.schedule, cell.pretraining
     shared = {"seed": cell.seed, "steps_per_epoch": schedule.steps_per_epoch}
     stages: list[Stage] = []
 
     def add(config: str, name: str, settings: dict[str, Any]) -> None:
-        # What it starts from is in the settings by the name of a folder, which ends in a hash itself. Where all these
-        # folders are does not matter: they can be moved.
+        # An earlier stage is in the settings as the name of its folder, which ends in a hash. Only the name counts, so
+        # that all the folders can be moved together.
         plain = {
-            key: value.relative_to(runs_dir).as_posix() if isinstance(value, Path) else value
+            STORED_NAMES.get(key, key): value.relative_to(runs_dir).as_posix() if isinstance(value, Path) else value
             for key, value in settings.items()
         }
-        identity = digest((cell.dataset, config, plain))
+        identity = short_hash((cell.dataset, config, plain))
         stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings))
 
     contrastive = {
         **shared,
-        "strategy": start.global_strategy,
-        "batch_size": start.batch_size,
-        "num_partitions": start.num_partitions,
+        "strategy": pretraining.global_strategy,
+        "batch_size": pretraining.batch_size,
+        "num_partitions": pretraining.num_partitions,
         "steps": schedule.global_steps,
     }
-    regions = {"num_blocks": start.num_blocks, "region_size": start.region_size}
-    if start.joint_weight:
+    regions = {"num_blocks": pretraining.num_blocks, "region_size": pretraining.region_size}
+    if pretraining.joint_weight:
         settings = {
             **contrastive,
             **regions,
-            "local_strategy": start.local_strategy,
-            "local_weight": start.joint_weight,
+            "local_strategy": pretraining.local_strategy,
+            "local_weight": pretraining.joint_weight,
         }
-        add("pretrain_joint", start.name, settings)
-    elif start.global_strategy:
-        add("pretrain_global", start.global_strategy, contrastive)
-        if start.local_strategy:
-            settings = {**shared, **regions, "strategy": start.local_strategy, "steps": schedule.local_steps}
+        add("pretrain_joint", pretraining.name, settings)
+    elif pretraining.global_strategy:
+        add("pretrain_global", pretraining.global_strategy, contrastive)
+        if pretraining.local_strategy:
+            settings = {**shared, **regions, "strategy": pretraining.local_strategy, "steps": schedule.local_steps}
             settings["pretrained_path"] = stages[-1].folder / "pretrained_encoder.pt"
-            add("pretrain_local", start.name, settings)
+            add("pretrain_local", pretraining.name, settings)
     settings = {
         **shared,
         "num_labelled": cell.num_labelled,
-        "draw": cell.combination,
-        "initialisation": start.initialisation,
+        "draw": cell.draw,
+        "initialisation": pretraining.initialisation,
         "batch_size": schedule.fine_tuning_batch_size,
         "steps": schedule.fine_tuning_steps,
     }
@@ -219,7 +220,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
             "evaluate",
             dataset_dir=dataset_dir,
             num_labelled=cell.num_labelled,
-            draw=cell.combination,
+            draw=cell.draw,
             checkpoint=stages[-1].folder / file,
             output_dir=output_dir,
             largest_component=cell.recipe.largest_component,
@@ -230,7 +231,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
     settings = summary["settings"]
     return {
         "key": cell.key,
-        "cell": asdict(cell),
+        "cell": cell.to_dict(),
         **provenance,
         "device": settings["device"],
         "precision": settings["precision"],
@@ -303,7 +304,7 @@ def _curves(folder: Path) -> dict[str, list[list[float]]]:
 
 
 def _configs_hash(bundle: Path) -> str:
-    digest_ = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted((bundle / "configs").glob("*.json")):
-        digest_.update(path.read_bytes())
-    return digest_.hexdigest()
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

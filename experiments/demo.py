@@ -102,17 +102,17 @@ def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> N
     write_phantom_splits(splits, ids, NUM_PRETRAIN)
     shared: dict[str, Any] = {"dataset_dir": dataset_dir, "split_path": splits, "cache_dir": root / "cache"}
     small = {**shared, **task.geometry}
-    starts = {"random": "random", "pre-trained": "encoder_decoder"}
+    initialisations = {"random": "random", "pre-trained": "encoder_decoder"}
 
     stages: list[tuple[str, str, dict[str, Any]]] = [
         ("pretrain_global", "pretrain_global", {"steps": GLOBAL_STEPS, "hidden_features": 512, **CROP}),
         ("pretrain_local", "pretrain_local", {"steps": LOCAL_STEPS}),
     ]
-    for start, initialisation in starts.items():
-        folder = root / start
+    for name, initialisation in initialisations.items():
+        folder = root / name
         stages += [
             (
-                f"fine-tuning ({start})",
+                f"fine-tuning ({name})",
                 "train",
                 {
                     "initialisation": initialisation,
@@ -124,7 +124,7 @@ def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> N
                     "batch_size": 12,
                 },
             ),
-            (f"evaluation ({start})", "evaluate", {"checkpoint": folder / "model.pt", "output_dir": folder / "test"}),
+            (f"evaluation ({name})", "evaluate", {"checkpoint": folder / "model.pt", "output_dir": folder / "test"}),
         ]
     with tqdm(total=len(stages) + 2, desc="Demo", unit="stage") as bar:
         bar.set_postfix_str("prepare")
@@ -155,9 +155,9 @@ def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> N
         bar.update()
 
     print(f"\nDice on {NUM_TEST} phantom test volumes, one labelled volume, {FINE_TUNING_STEPS} fine-tuning steps:")
-    for start in starts:
-        means = json.loads((root / start / "test" / "evaluation.json").read_text())["mean_dice"]
-        print(f"  {start:12s}" + "".join(f"  {name} {value:.3f}" for name, value in means.items()))
+    for initialisation in initialisations:
+        means = json.loads((root / initialisation / "test" / "evaluation.json").read_text())["mean_dice"]
+        print(f"  {initialisation:12s}" + "".join(f"  {name} {value:.3f}" for name, value in means.items()))
     print(f"Picture of a segmentation: {root / 'pre-trained' / 'test' / 'pictures' / f'{test_id}.png'}")
     segmentation = root / "segmentations" / reoriented.name.replace(".nii.gz", "_seg.nii.gz")
     print(f"Segmentation of a volume in another orientation: {segmentation}")

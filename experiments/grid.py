@@ -6,12 +6,13 @@ test Dice by table, dataset, row and number of labelled volumes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from release.results import short_hash
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class Schedule:
     fine_tuning_steps: int
     fine_tuning_batch_size: int
     steps_per_epoch: int
+
+    @property
+    def lengths(self) -> str:
+        """How long the stages are, in words."""
+        return (
+            f"{self.global_steps:,} global, {self.local_steps:,} local and {self.fine_tuning_steps:,} fine-tuning "
+            f"steps at batch {self.fine_tuning_batch_size}"
+        )
 
 
 SCHEDULES = {
@@ -38,7 +47,7 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Where a fine-tuning starts; the defaults are random initial weights.
+    """How a network is initialised for fine-tuning; the defaults are random initial weights.
 
     Attributes:
         global_strategy: "GR", "GD-", "GD", or "" for none.
@@ -93,8 +102,7 @@ class Recipe:
         augmentation: see `common.transforms.views.fine_tuning_views`.
         mixup_alpha: strength of Mixup, 0 without.
         weight_averaging: decay of the moving average of the weights, 0 without.
-        self_training: train once more, also on what the network of the paper's recipe predicts for the pre-training
-            volumes.
+        self_training: train twice; the second time also on the pre-training volumes, labelled by the first network.
         largest_component: keep only the largest connected component of each structure in the test volumes.
     """
 
@@ -128,12 +136,12 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning: where it starts, what is labelled, how it trains, and the seed."""
+    """One fine-tuning: its initialisation, what is labelled, how it trains, and the seed."""
 
     dataset: str
     pretraining: Pretraining
     num_labelled: int | str
-    combination: str
+    draw: str
     seed: int
     schedule: Schedule
     recipe: Recipe = RECIPES["paper"]
@@ -146,25 +154,32 @@ class Cell:
     @property
     def name(self) -> str:
         """A name for folders and files."""
-        return f"{self.row}_{self.num_labelled}_{self.combination}_seed{self.seed}"
+        return f"{self.row}_{self.num_labelled}_{self.draw}_seed{self.seed}"
 
     @property
     def key(self) -> str:
         """A hash of everything that determines the cell."""
-        return digest(asdict(self))
+        return short_hash(self.to_dict())
 
     @property
     def folder(self) -> str:
         """The folder of its run: another one as soon as anything that determines the cell changes."""
         return f"{self.name}_{self.key}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what result files have of the cell, in their names, from which keys and folders are hashed."""
+        return {STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
-        """Make a cell of what `dataclasses.asdict` made of it."""
+        """Make a cell of what `to_dict` made of it."""
+        own = {stored: name for name, stored in STORED_NAMES.items()}
         parts = {name: kind(**values[name]) for name, kind in _PARTS.items()}
-        return cls(**{**values, **parts})
+        return cls(**{own.get(name, name): value for name, value in {**values, **parts}.items()})
 
 
+STORED_NAMES = {"draw": "combination"}
+"""What result files and hashes call a name, where that is an older one. They stay valid by that."""
 _PARTS = {"pretraining": Pretraining, "schedule": Schedule, "recipe": Recipe}
 
 
@@ -271,11 +286,11 @@ TABLES: dict[int | str, Table] = {
         baseline="GD",
         further_gains=(("random+beyond", "GD+beyond"),),
         notes=(
-            "All rows have the same labelled volumes and are tested alike; all but the last have the same "
+            "All rows have the same labelled volumes and are tested alike. All but the last have the same "
             "pre-training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. "
             "`averaging`: moving average of the weights. `component`: only the largest connected component of each "
-            "structure. `self`: a second fine-tuning, half of whose batches are pre-training volumes with the labels "
-            "that the network of the paper's recipe predicts. `beyond`: all of these but Mixup."
+            "structure. `self`: a second fine-tuning; half of its batches are pre-training volumes, labelled by the "
+            "network of the paper's recipe. `beyond`: all of these but Mixup."
         ),
     ),
 }
@@ -308,13 +323,8 @@ def cells_of(
     return [
         Cell(dataset, row.pretraining, num_labelled, draw, seed, schedule, row.recipe)
         for seed in seeds
-        for num_labelled, combinations in draws.items()
-        for draw in combinations
+        for num_labelled, names in draws.items()
+        for draw in names
         for row in rows[dataset]
         if num_labelled in row.num_labelled
     ]
-
-
-def digest(value: object) -> str:
-    """Return 12 hexadecimal digits that stand for a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The report's curves and pictures as small PNG files; all numbers come from the caller."""
+"""The report's curves as small PNG files; all numbers come from the caller."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.files import atomic_file
+from release.pictures import save_picture
 
 _COLOURS = matplotlib.colormaps["tab20"].colors
-_PALETTE = 128
 
 
 def labelled_order(number: int | str) -> tuple[bool, int | str]:
@@ -33,18 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG with few colours, which makes it a fraction as large."""
     figure.canvas.draw()
-    _save(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())), path)
-
-
-def shrink_picture(source: Path, target: Path, width: int = 720) -> None:
-    """Write a copy of a picture with this width in pixels, if it is wider, and few colours.
-
-    Raises:
-        OSError: if the source is no picture.
-    """
-    with Image.open(source) as picture:
-        picture.thumbnail((width, picture.height), Image.Resampling.LANCZOS)
-        _save(picture, target)
+    save_picture(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())), path)
 
 
 def draw_dice(
@@ -113,10 +101,3 @@ def draw_training_curves(
     figure.suptitle(title, fontsize=9)
     figure.legend(loc="outside right center", fontsize=8)
     save_figure(figure, path)
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        # An octree, since a median cut would give thin coloured outlines the grey of what is around them.
-        reduced = picture.convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        reduced.save(temporary, optimize=True)

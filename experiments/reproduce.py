@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from bundles.run import REPOSITORY
 from common.data.splits import draws_of
 from common.errors import root_cause
 from common.records import write_record
+from release.results import ResultError
 
 from .cells import (
     Outcome,
@@ -28,11 +29,12 @@ from .cells import (
     stages_of,
 )
 from .grid import SCHEDULES, Cell, cells_of
-from .results import ResultError, read_result
+from .results import read_result
 
 logger = logging.getLogger(__name__)
 
 RESULTS = REPOSITORY / "experiments" / "results"
+_RENAMED = {"starts": "rows", "combinations": "draws"}  # what an option is called now
 
 
 class OutOfTime(BaseException):
@@ -44,9 +46,9 @@ def reproduce(
     table: int | str = 6,
     dataset: str = "acdc",
     schedule: str = "full",
-    starts: Sequence[str] = (),
+    rows: Sequence[str] = (),
     num_labelled: Sequence[int | str] = (),
-    combinations: Sequence[str] = (),
+    draws: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     runs_dir: str = str(REPOSITORY / "runs"),
     max_minutes: float = math.inf,
@@ -55,6 +57,7 @@ def reproduce(
     address: str = "local",
     gpus_per_cell: float = 0,
     cpus_per_cell: float = 1,
+    **renamed: Any,
 ) -> None:
     """Run the cells of a table that have no result file yet.
 
@@ -64,35 +67,38 @@ def reproduce(
             fine-tuning.
         dataset: "acdc", "prostate" or "mmwhs".
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
-        starts: only these rows, such as "random" or "GD+LR.d2"; all by default.
+        rows: only these rows of the table, such as "random" or "GD+LR.d2"; all by default.
         num_labelled: only these numbers of labelled volumes: 1, 2, 8, "all".
-        combinations: only these draws of the labelled volumes: "c1", "c2", ...
+        draws: only these draws of the labelled volumes: "c1", "c2", ...
         seeds: of initial weights and batches.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.
-        max_minutes: stop after this time; what is begun goes on from its last minute when the command is run again.
-        list: only show what is done, running and missing, and about how long the latter takes.
-        engine: "local" runs one cell after the other in this process, "ray" as many at once as a Ray cluster has room
-            for; dataset_dir, runs_dir and this repository must then be the same folders on all its machines.
+        max_minutes: stop after this time. The same command goes on from there; at most a minute of work is lost.
+        list: run nothing; show what is done, running and missing, and about how long the missing cells take.
+        engine: "local" runs one cell after the other in this process. "ray" runs as many at once as a Ray cluster has
+            room for. On all its machines, dataset_dir, runs_dir and this repository must be the same folders.
         address: of the Ray cluster, such as "10.0.0.1:6379", "auto" for the one that this machine belongs to, or
             "local" to use this machine alone.
         gpus_per_cell: share of a GPU, such as 0.5, or number of GPUs for each cell on Ray; 0 for the CPU.
         cpus_per_cell: CPU cores for each cell on Ray.
+        renamed: options by their old names, which are refused with the new one.
 
     Raises:
         ValueError: if the table, the dataset, the schedule, a row, a number of labelled volumes, a draw or the engine
             is unknown, a seed is not a whole number from 0, or there are options for another engine.
+        TypeError: if there is an option of an older name, or one that is unknown.
         ImportError: if Ray is wanted and not installed.
         SystemExit: with status 1 at the end, if a cell could not be run.
     """
+    _check_names(renamed)
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
     if unsuitable := [seed for seed in _several(seeds) if type(seed) is not int or seed < 0]:
         raise ValueError(f"seeds must be whole numbers from 0, got {', '.join(map(repr, unsuitable))}.")
-    draws = draws_of(bundle_of(dataset) / "configs" / "splits.json")
-    cells = cells_of(table, dataset, SCHEDULES[schedule], draws, _several(seeds))
-    cells = _only(cells, "starts", _several(starts), lambda cell: cell.row)
+    known = draws_of(bundle_of(dataset) / "configs" / "splits.json")
+    cells = cells_of(table, dataset, SCHEDULES[schedule], known, _several(seeds))
+    cells = _only(cells, "rows", _several(rows), lambda cell: cell.row)
     cells = _only(cells, "num_labelled", _several(num_labelled), lambda cell: cell.num_labelled)
-    cells = _only(cells, "combinations", _several(combinations), lambda cell: cell.combination)
+    cells = _only(cells, "draws", _several(draws), lambda cell: cell.draw)
     runs = Path(runs_dir).resolve() / schedule
     if list:
         _show(cells, runs)
@@ -120,6 +126,13 @@ def reproduce(
     if failures:
         listed = "\n".join(f"{name}: {message}" for name, message in failures.items())
         raise SystemExit(f"{len(failures)} of {len(cells)} cells could not be run:\n{listed}")
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name in _RENAMED:
+            raise TypeError(f"--{name} is called --{_RENAMED[name]} now: use that name.")
+        raise TypeError(f"reproduce has no option --{name}: see `python -m experiments reproduce --help`.")
 
 
 def result_path(cell: Cell) -> Path:

@@ -10,13 +10,13 @@ from typing import Any
 from bundles.run import REPOSITORY
 from common.checkpoints import content_hash, read_weights
 from common.files import atomic_file, write_text_atomically
+from release.results import EVALUATIONS, MAIN_EVALUATION, metrics_of
 
 from .cells import bundle_of, stages_of
 from .grid import SCHEDULES, Cell
-from .report import steps_of
-from .results import EVALUATIONS, cell_of, read_any_result
+from .results import cell_of, read_any_result
 
-_EVALUATION, _MODEL = next(iter(EVALUATIONS.items()))
+_MODEL = EVALUATIONS[MAIN_EVALUATION]
 _ENCODER, _DECODER = "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"
 
 
@@ -70,15 +70,9 @@ def ship(result: str, decoder_result: str, runs_dir: str = str(REPOSITORY / "run
     print(f"Wrote {', '.join(weights)} and README.md to {bundle / 'models'}.")
 
 
-def metrics_of(result: dict[str, Any]) -> dict[str, float]:
-    """Return what a result file says of its selected checkpoint: mean test Dice and that of each structure."""
-    dice = result["evaluations"][_EVALUATION]["mean_dice"]
-    return {"mean_dice": dice["mean"], **{f"{name}_dice": value for name, value in dice.items() if name != "mean"}}
-
-
 def model_card(bundle: Path, metadata: dict[str, Any], result: dict[str, Any], cell: Cell) -> str:
     """Write the model card of a bundle's weights from its metadata and the result file of `model.pt`."""
-    evaluation = result["evaluations"][_EVALUATION]
+    evaluation = result["evaluations"][MAIN_EVALUATION]
     structures = [name for name in evaluation["mean_dice"] if name != "mean"]
     numbers = " | ".join(f"{evaluation['mean_dice'][name]:.3f}" for name in (*structures, "mean"))
     worst = min(evaluation["volumes"], key=lambda volume: volume["mean"])
@@ -109,9 +103,9 @@ batch-norm statistics recomputed on unlabelled volumes. All are state dicts that
 
 ## Training
 
-Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.combination}), seed {cell.seed}, \
+Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.draw}), seed {cell.seed}, \
 recipe "{cell.recipe.name}" (see `experiments/results/README.md` of the repository). Schedule: \
-{steps_of(cell.schedule)}; the paper's: {steps_of(SCHEDULES["full"])}. Device: {result["device"]}; \
+{cell.schedule.lengths}; the paper's: {SCHEDULES["full"].lengths}. Device: {result["device"]}; \
 commit {result["commit"]}.
 
 ## Measured

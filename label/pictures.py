@@ -27,8 +27,8 @@ from common.data.splits import read_split
 from common.evaluation import volume_dice
 from common.pictures import draw_comparison
 from common.records import write_record
-from experiments.plots import shrink_picture
 from release.export import export
+from release.pictures import shrink_picture
 
 from .server import LabelServer, LabelServerError, copy_app, serve
 
@@ -76,11 +76,11 @@ def pictures(
         for name in (*labelled, *test):
             shutil.copy(items[name]["image"], studies / f"{name}.nii.gz")
         app = copy_app(python, root)
-        export(str(REPOSITORY / _BUNDLE), str(root / "exported"))
+        options = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
+        export(str(REPOSITORY / _BUNDLE), str(root / "exported"), train_options=options)
         bundle = app / "model" / _BUNDLE
         shutil.move(root / "exported" / _BUNDLE, bundle)
         hashes = {name: content_hash(bundle / "models" / name) for name in (_START, "model.pt")}
-        _shorten(bundle, steps_per_epoch, batch_size)
 
         found: dict[str, dict[str, np.ndarray]] = {}
         seconds: dict[str, float] = {}
@@ -130,13 +130,6 @@ def pictures(
     }
     write_record(Path(output) / "annotators.json", result)
     print(f"Wrote annotators.json and {len(titles)} pictures to {output}.")
-
-
-def _shorten(bundle: Path, steps_per_epoch: int, batch_size: int) -> None:
-    path = bundle / "configs" / "train.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config.update(batch_size=batch_size, steps_per_epoch=steps_per_epoch)
-    path.write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
 
 
 def _segment(server: LabelServer, studies: Sequence[str]) -> dict[str, np.ndarray]:

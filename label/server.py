@@ -58,7 +58,9 @@ class LabelServer:
         return json.loads(self._expect("GET", "/info/"))
 
     def infer(self, bundle: str, study: str, **params: Any) -> tuple[int, bytes]:
-        """Return status and body of the answer to the wish for a segmentation; the body is a NIfTI file if all is well.
+        """Ask for a segmentation; return the status and the body of the answer.
+
+        With status 200 the body is a NIfTI file.
 
         Args:
             bundle: its name.

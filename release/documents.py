@@ -24,8 +24,8 @@ _FROM_PYTHON = """\
     import sys
     from monai.bundle import load
 
-    sys.path.insert(0, "bundles/{name}")  # this folder: `load` does not look for a bundle's code by itself
-    network = load("{name}", bundle_dir="bundles", device="cpu")  # with the weights of models/model.pt
+    sys.path.insert(0, "downloads/{name}")  # this folder: `load` does not look for a bundle's code by itself
+    network = load("{name}", bundle_dir="downloads", device="cpu")  # with the weights of models/model.pt
 
 The code is the package `scripts.{name}`. The network takes slices (N, 1, H, W), preprocessed, H and W
 multiples of 32; so does what `python -m monai.bundle ckpt_export` and `onnx_export` write for other runtimes.

@@ -6,8 +6,10 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import common
+from bundles.json_text import layout
 from bundles.run import commit
 from common.checkpoints import content_hash
 
@@ -17,10 +19,13 @@ from .entries import LARGEST_FILE
 from .source import MODEL, Bundle, ReleaseError, check_card, check_metrics, check_version, check_weights, read_bundle
 from .vendor import vendor
 
+_NO_OPTIONS = ("imports", "training", "run")
 _IGNORED = shutil.ignore_patterns("__pycache__", ".*")
 
 
-def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -> None:
+def export(
+    bundle: str, out: str = "dist", large_files_url: str | None = None, train_options: dict[str, Any] | None = None
+) -> None:
     """Write `out`/NAME and `out`/NAME_vVERSION.zip with its SHA-256, the same to the byte every time.
 
     Args:
@@ -28,11 +33,13 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
         out: the folder to write to; made if needed.
         large_files_url: the address below which files are going to be. If given, the pre-trained weights are not in the
             bundle but beside it in `out`, to be put there, and are listed in its `large_files.json`.
+        train_options: values of options of `train.json`, for a bundle of one's own use, as in MONAI Label, where no
+            command line can give them. Only the folder is written then, no zip.
 
     Raises:
         ReleaseError: if the bundle must not be released (see `release.source` and `release.vendor`), a file is larger
-            than the model zoo allows or changes meanwhile, or something of this name is in `out` already, which is left
-            as it is.
+            than the model zoo allows or changes meanwhile, something of this name is in `out` already, which is left
+            as it is, or `train.json` has no such option.
     """
     source = read_bundle(bundle)
     check_version(source.metadata, f"{source.folder / 'configs' / 'metadata.json'}")
@@ -53,16 +60,20 @@ def export(bundle: str, out: str = "dist", large_files_url: str | None = None) -
         work = Path(temporary)
         folder = work / source.name
         _write_bundle(source, folder, listed, large_files_url)
-        write_zip(folder, work / archive)
-        check_archive(work / archive)
-        checksum = f"{content_hash(work / archive)}  {archive}\n"
-        (work / f"{archive}.sha256").write_text(checksum, encoding="utf-8")
+        if train_options:
+            _set_options(folder / "configs" / "train.json", train_options)
+        else:
+            write_zip(folder, work / archive)
+            check_archive(work / archive)
+            checksum = f"{content_hash(work / archive)}  {archive}\n"
+            (work / f"{archive}.sha256").write_text(checksum, encoding="utf-8")
         for asset, name in assets.items():
             _copy_weights(source, name, work / asset)
         for path in sorted(work.iterdir()):
             path.rename(target / path.name)
     weights = ", ".join(source.weights) or "NO WEIGHTS, nothing measured"
-    print(f"Wrote {archive} and {source.name} to {target}: {weights}; source {commit()}.")
+    written = source.name if train_options else f"{archive} and {source.name}"
+    print(f"Wrote {written} to {target}: {weights}; source {commit()}.")
     for asset in assets:
         print(f"To be put at {large_files_url.rstrip('/')}/{asset}: {target / asset}.")
 
@@ -88,6 +99,17 @@ def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | No
                 f"{path.relative_to(folder)} has {path.stat().st_size:,} bytes, the model zoo allows {LARGEST_FILE:,} "
                 "in a bundle: pass large_files_url if it is a pre-trained file."
             )
+
+
+def _set_options(path: Path, options: dict[str, Any]) -> None:
+    """Set options of an exported config."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    known = [name for name, value in config.items() if not isinstance(value, dict) and name not in _NO_OPTIONS]
+    if unknown := [name for name in options if name not in known]:
+        raise ReleaseError(
+            f"train_options must be options of {path.name}, got {', '.join(unknown)}. There are {', '.join(known)}."
+        )
+    path.write_text(layout({**config, **options}), encoding="utf-8")
 
 
 def _copy_weights(source: Bundle, name: str, target: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from bundles.run import REPOSITORY, load_config
 from common.checkpoints import CheckpointError, content_hash, initialise, load_model, load_pretrained
-from experiments.results import ResultError, parse_result
-from experiments.ship import metrics_of
 
-MODEL = "model.pt"
+from .results import EVALUATIONS, MAIN_EVALUATION, ResultError, metrics_of, parse_result
+
+MODEL = EVALUATIONS[MAIN_EVALUATION]
 _PRETRAINED = re.compile(r"pretrained_(\w+)\.pt")
 _NAME = re.compile(r"bundle_[a-z0-9_]+")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")

@@ -1,4 +1,4 @@
-"""The Python in the README, run as it is there, on a phantom and small weights."""
+"""The Python in the README and in docs/python.md, run as it is there, on a phantom and small weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from phantom import write_acdc_phantom
 from tests.places import REPOSITORY
 
 
+def python_of(page):
+    return re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_readme_fine_tunes_and_describes(tmp_path, monkeypatch):
-    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## From Python")[1].split("\n## ")[0]
-    fine_tuning, description = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (fine_tuning,) = python_of("README.md")
+    description, _ = python_of("docs/python.md")
     assert 'torch.device("cpu"), 100,' in fine_tuning
     assert len([line for line in fine_tuning.splitlines() if line and "import " not in line]) == 10
 

@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from ..checkpoints import checked_archive
 from ..files import WriteError, atomic_file
+from ..transforms.trimming import BODY_BOX
 from ..transforms.volume import VolumeError
 from .disk_space import check_room, room_on_disk
 from .nifti import VOXELS_HASH, nifti_files
@@ -39,10 +40,10 @@ from .volume_files import DatasetError
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 3  # to be raised when a transform of this package gives another result for the same parameters
+CACHE_VERSION = 4  # to be raised when a transform of this package gives another result for the same parameters
 
 _ROOM = ("preprocessed volumes", "choose another cache_dir")
-_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim", VOXELS_HASH)
+_KEPT_META = ("affine", "original_affine", "spatial_shape", "pixdim", VOXELS_HASH, BODY_BOX)
 _EPHEMERAL = {"R", "_tracing", "filenames", "has_series"}  # random state, tracing, what a reader read last
 
 
@@ -135,8 +136,8 @@ class CachedTransformd(MapTransform, InvertibleTransform):
         """Return the data with the (C, X, Y, Z) float32 volume in place of its path.
 
         Whether it was computed or read makes no difference to the result: of the metadata, affine, original affine,
-        spatial shape, pixdim, hash of the voxels and file name are left, and the trace of transforms fits any instance
-        of them.
+        spatial shape, pixdim, hash of the voxels, box of the body and file name are left, and the trace of transforms
+        fits any instance of them.
         """
         d = dict(data)
         for key in self.key_iterator(d):

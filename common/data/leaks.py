@@ -9,7 +9,7 @@ from itertools import combinations
 
 from . import content, splits
 from .content import Content
-from .datalists import DatasetError
+from .volume_files import DatasetError
 
 logger = logging.getLogger(__name__)
 

@@ -73,9 +73,9 @@ class Slices:
     ) -> Slices:
         """Take volumes apart along their third axis.
 
-        Slices that take more than `in_memory_gib` go to a file, which is memory-mapped. Its name is a hash of what is
-        in it, so that the same slices are written once, and it can be deleted whenever no run uses it. Before that the
-        volumes are iterated once, to learn how much there is, and a second time to write the file.
+        Slices that take more than `in_memory_gib` go to a file, which is memory-mapped. The volumes are then iterated
+        twice: first to learn how many slices there are, and again to write the file. The name of the file is a hash of
+        its content, so the same slices are written only once. It can be deleted when no run uses it.
 
         Args:
             volumes: dictionaries with "image" (1, H, W, D) and, in all of them or in none, "label" (1, H, W, D);

@@ -31,7 +31,7 @@ _ALL = "all"
 
 
 class SplitError(ValueError):
-    """A split file is invalid, or it does not have, or the dataset does not have, what is asked of it."""
+    """A split file is invalid, or something that is asked for is missing in it or in the dataset."""
 
 
 class Split(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .averaging import WeightAveraging
 from .batch_norm import BatchNormStatistics, recompute_batch_norm
 from .checkpointing import Resume, SaveBest, SaveWeights
-from .monitoring import BatchPictures, Progress, StopOnNaN
+from .monitoring import Progress, StopOnNaN
 from .precision import AutocastInferer, resolve_precision, slice_inferer
-from .scalars import TrainingScalars, ValidationScalars
+from .tensorboard import BatchPictures, TrainingScalars, ValidationScalars
 from .trainer import StageTrainer
 
 __all__ = [

@@ -1,8 +1,7 @@
 """Batch-normalisation statistics for evaluation: running averages, as in the paper, or recomputed ones.
 
-Running averages with momentum 0.01 lag behind weights that move fast, and one labelled patient's statistics fit
-others badly. Recomputed ones come from a fixed pass over
-slices, without labels.
+Running averages with momentum 0.01 lag behind weights that move fast. Those of one labelled patient do not fit others.
+Recomputed statistics come from a fixed set of slices that are passed through the network once; no labels are used.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from ..data.slices import Slices
-from ..distributed import own_statistics
+from ..sync_batch_norm import own_statistics
 from .precision import resolve_precision
 
 STATISTICS = ("recomputed", "running_average")

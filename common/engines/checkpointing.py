@@ -40,6 +40,9 @@ class SaveWeights:
     On a trainer that gives the weights of the last step; on an evaluator those of the last validation. Of several
     processes only the first writes.
 
+    Ignite's `Checkpoint` does not serve: it deletes the file of the same name before it writes the new one, so that a
+    run that is killed in between leaves nothing.
+
     Args:
         network: anything with a `state_dict` of tensors.
         path: the file.
@@ -229,7 +232,6 @@ class Resume:
             holder.load_state_dict(state["objects"][name])
         engine.state.iteration = done
         engine.state.epoch = done // engine.state.epoch_length
-        engine.data_loader.first_step = done
         engine.finished = done == total and state.get("outputs_sha256") == self._hashes()
         if done < total:
             logger.info(f"{self.path}: continuing after step {done}.")

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-
-from ..strategies import Layout
 
 
 class Progress:
     """A progress bar over all steps of a run, with the loss, the evaluator's key metric and the time left.
 
     Of several processes only the first shows it.
+
+    Ignite's `ProgressBar` does not serve: its bar counts the steps of one epoch, starts a resumed run at 1, stays open
+    when the run fails, and is shown by every process.
 
     Args:
         name: what the bar is called.
@@ -74,6 +71,9 @@ class Progress:
 class StopOnNaN:
     """Raise when the loss is no longer finite, before anything is saved.
 
+    Ignite's `TerminateOnNan` does not serve: it ends the run as if it were complete, so that the handlers which save at
+    the end would write weights that are not finite. It also reads the loss at every step, which waits for the device.
+
     Args:
         every: steps between two looks at the loss, besides the one at the end of each epoch.
     """
@@ -104,65 +104,3 @@ class StopOnNaN:
                 f"The parameters are no longer finite at step {engine.state.iteration}: nothing was saved since the "
                 "last epoch. Try a lower learning rate or precision 'float32'."
             )
-
-
-class BatchPictures:
-    """Write pictures of a batch to TensorBoard: of its images and labels, or of the views of its slices side by side.
-
-    Of a pair of batches (see `PairLoader`) both are shown; the names of their pictures end in _1 and _2. Of several
-    processes only the first writes, and what it shows is its share of the batch.
-
-    Args:
-        log_dir: TensorBoard's folder.
-        every_epochs: epochs between two pictures; the first batch of the run is always shown.
-        num_images: how many images of the batch are tiled.
-        layouts: of the batch, or of both of a pair, where the images are views of slices.
-    """
-
-    def __init__(
-        self, log_dir: str, every_epochs: int = 10, num_images: int = 16, layouts: Sequence[Layout] = ()
-    ) -> None:
-        self.log_dir = log_dir
-        self.every_epochs = every_epochs
-        self.num_images = num_images
-        self.layouts = layouts
-        self._writer: SummaryWriter | None = None
-
-    def attach(self, engine: Engine) -> None:
-        """Write on the first step and then at the end of epochs."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self.write)
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every_epochs), self.write)
-
-    def write(self, engine: Engine) -> None:
-        """Tile the batch's first images (and labels as grey levels) into one picture each."""
-        if idist.get_rank() > 0:
-            return
-        if self._writer is None:
-            self._writer = SummaryWriter(self.log_dir)
-        inputs, targets = engine.state.batch
-        batches = [(inputs, targets)] if isinstance(inputs, Tensor) else list(zip(inputs, targets, strict=True))
-        layouts: Sequence[Layout | None] = self.layouts or [None] * len(batches)
-        tiles = {
-            f"{name}_{number}" if len(batches) > 1 else name: values
-            for number, (batch, layout) in enumerate(zip(batches, layouts, strict=True), start=1)
-            for name, values in self._select(*batch, layout).items()
-        }
-        for name, values in tiles.items():
-            self._writer.add_image(f"batch/{name}", self._tile(values), engine.state.iteration, dataformats="HW")
-        self._writer.flush()
-
-    def _select(self, images: Tensor, targets: Any, layout: Layout | None) -> dict[str, Tensor]:
-        """Name what is shown of one batch, each (N, 1, H, W)."""
-        if layout is not None:
-            order = layout.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
-            return {"images": images[order.to(images.device)]}
-        if isinstance(targets, Tensor):
-            return {"images": images, "labels": targets.argmax(1, keepdim=True) / (targets.shape[1] - 1)}
-        return {"images": images}
-
-    def _tile(self, images: Tensor) -> Tensor:
-        images = images[: self.num_images].detach().float().cpu().clamp(0, 1)
-        columns = max(1, int(len(images) ** 0.5))
-        rows = len(images) // columns
-        images = images[: rows * columns, 0].unflatten(0, (rows, columns))
-        return torch.cat(list(torch.cat(list(images.unbind(1)), dim=2).unbind(0)), dim=0)

@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
-from monai.handlers import CheckpointLoader, MLFlowHandler, ValidationHandler
+from monai.handlers import MLFlowHandler, ValidationHandler
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from .. import runs
+from .. import monai_label, runs
 from ..data.loader import BatchLoader, PairLoader
 from ..files import write_errors_explained
 from ..lineage import Lineage
 from .averaging import WeightAveraging
+from .tracking import every_tenth_loss
 
 
 def keep_batch(batch: tuple[Any, Any], *_: Any, **__: Any) -> tuple[Any, Any]:
@@ -84,7 +85,7 @@ class StageTrainer(SupervisedTrainer):
         train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds gets the loss and the
             learning rate of every tenth step.
         averaging: follows the weights of `network`, or None.
-        lineage: learns which weights a `CheckpointLoader` among the handlers starts from, as in MONAI Label.
+        lineage: learns which weights the run starts from in MONAI Label, see `monai_label`.
 
     Attributes:
         finished: whether all steps are done and all outputs written, in this run or, as `Resume` finds out, before it.
@@ -107,14 +108,13 @@ class StageTrainer(SupervisedTrainer):
     ) -> None:
         if max_epochs < 1:  # `_complete` would take it for a run that has no step left
             raise ValueError(f"max_epochs must be a whole number from 1, got {max_epochs!r}: train for one at least.")
-        for handler in train_handlers or ():
-            if isinstance(handler, MLFlowHandler):
-                # MONAI makes it for decollated output, and for every step, which would wait for device and disk.
-                handler.output_transform = lambda output: output["loss"].item()
-                handler.iteration_log = lambda _, step: step % 10 == 0
-            if isinstance(handler, CheckpointLoader) and lineage is not None:
-                lineage.start_from(handler.load_path)
-        self._validations = [handler for handler in train_handlers or () if isinstance(handler, ValidationHandler)]
+        handlers = [
+            every_tenth_loss(handler) if isinstance(handler, MLFlowHandler) else handler
+            for handler in train_handlers or ()
+        ]
+        if lineage is not None:
+            monai_label.note_start(handlers, lineage)
+        self._validations = [handler for handler in handlers if isinstance(handler, ValidationHandler)]
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -123,7 +123,7 @@ class StageTrainer(SupervisedTrainer):
             optimizer=optimizer,
             loss_function=loss_function,
             inferer=inferer,
-            train_handlers=train_handlers,
+            train_handlers=handlers,
             prepare_batch=keep_batch,
             decollate=False,
             optim_set_to_none=True,
@@ -142,8 +142,9 @@ class StageTrainer(SupervisedTrainer):
             for folder in runs.claimed()[:1]:  # that of TensorBoard, whose errors do not say where they come from
                 stack.enter_context(write_errors_explained(folder))
             if self.state.epoch < self.state.max_epochs:
+                self.data_loader.first_step = self.state.iteration
                 super().run()
-                # MONAI Label evaluates a whole config, and so calls this twice, if it is asked for the run id "".
+                # A config whose whole content is evaluated calls this twice, see `monai_label`.
                 self.finished = self.state.epoch >= self.state.max_epochs
             elif self.finished:
                 self.logger.info(

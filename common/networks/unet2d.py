@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..monai_label import GuardedNetwork
 
 ENCODER_CHANNELS = (16, 32, 64, 128, 128, 128)
 NUM_DECODER_BLOCKS = len(ENCODER_CHANNELS) - 1
@@ -129,7 +130,7 @@ class Decoder(nn.Module):
         return x
 
 
-class UNet2d(nn.Module):
+class UNet2d(GuardedNetwork):
     """The U-Net that is pre-trained in parts and fine-tuned as a whole.
 
     The parts are `encoder`, `decoder.blocks.0` to `decoder.blocks.4` (the paper's d1 to d5) and `head`. Weights start
@@ -139,10 +140,6 @@ class UNet2d(nn.Module):
     Args:
         num_classes: output channels, background included; 2 or more.
         in_channels: channels of the input image.
-
-    Attributes:
-        accepts_parts: whether `load_state_dict(..., strict=False)` may leave parts as they are. True for a network that
-            is to be fine-tuned (`checkpoints.initialise` sets it); false for one that is to segment.
 
     Raises:
         ValueError: if `num_classes` is below 2 or `in_channels` below 1.
@@ -158,37 +155,10 @@ class UNet2d(nn.Module):
         self.encoder = Encoder(in_channels)
         self.decoder = Decoder()
         self.head = nn.Sequential(convolution(width, width, 3), nn.Conv2d(width, num_classes, 3, padding=1, bias=False))
-        self.accepts_parts = False
         self.apply(initialise)
-        # The format decides which kernels run and so the last bits: whoever makes the network, as MONAI Label does by
-        # itself, gets the segmentation that the configs give.
+        # The format decides which kernels run and so the last bits: whoever makes the network gets the segmentation
+        # that the configs give.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights as any module does, but let `strict=False` pass no file that would leave noise in the network.
-
-        MONAI Label loads everything with `strict=False` and goes on with whatever it has then.
-
-        Raises:
-            ValueError: with `strict=False`, if there is a tensor that the network lacks, or none at all, or if one is
-                missing and the network does not accept parts.
-            RuntimeError: if a shape differs (another number of classes), or with `strict=True` a name.
-        """
-        if not strict:
-            own = self.state_dict()
-            unknown = [name for name in state_dict if name not in own]
-            missing = [name for name in own if name not in state_dict]
-            if unknown or not state_dict:
-                found = f"such as {unknown[0]!r}" if unknown else "nothing"
-                raise ValueError(
-                    f"state_dict must hold tensors of this network, got {found}: the weights belong to another one."
-                )
-            if missing and not self.accepts_parts:
-                raise ValueError(
-                    f"state_dict must hold the whole network, but {len(missing)} of {len(own)} tensors are missing, "
-                    f"such as {missing[0]!r}: pre-trained parts can be fine-tuned, not segmented with."
-                )
-        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (N, num_classes, H, W) of images (N, in_channels, H, W), H and W multiples of 32."""

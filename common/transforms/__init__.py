@@ -5,18 +5,18 @@ The volume transforms are re-exported here; the views are imported from their mo
 
 from __future__ import annotations
 
+from .channel import SelectChanneld as SelectChanneld
+from .checks import CheckVolumed as CheckVolumed
 from .labels import MatchLabeld as MatchLabeld
 from .n4 import N4BiasFieldCorrection as N4BiasFieldCorrection
 from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond
+from .orientation import AssumeOrientationd as AssumeOrientationd
+from .orientation import OrientSlices as OrientSlices
+from .orientation import OrientSlicesd as OrientSlicesd
 from .pseudo_labels import PredictLabeld as PredictLabeld
-from .volume import AssumeOrientationd as AssumeOrientationd
-from .volume import CheckVolumed as CheckVolumed
-from .volume import OrientSlices as OrientSlices
-from .volume import OrientSlicesd as OrientSlicesd
-from .volume import RepeatTrimd as RepeatTrimd
-from .volume import ResampleInPlane as ResampleInPlane
-from .volume import ResampleInPlaned as ResampleInPlaned
-from .volume import SelectChanneld as SelectChanneld
-from .volume import TrimToBody as TrimToBody
-from .volume import TrimToBodyd as TrimToBodyd
+from .resampling import ResampleInPlane as ResampleInPlane
+from .resampling import ResampleInPlaned as ResampleInPlaned
+from .trimming import TrimLikeImaged as TrimLikeImaged
+from .trimming import TrimToBody as TrimToBody
+from .trimming import TrimToBodyd as TrimToBodyd
 from .volume import VolumeError as VolumeError

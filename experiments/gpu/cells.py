@@ -35,7 +35,7 @@ def headline_cells(schedule: Schedule, draws: Mapping[int | str, Sequence[str]])
     places = {draw: place for names in draws.values() for place, draw in enumerate(names)}
     return sorted(
         wanted,
-        key=lambda cell: (NUM_LABELLED.index(int(cell.num_labelled)), places[cell.combination], ROWS.index(cell.row)),
+        key=lambda cell: (NUM_LABELLED.index(int(cell.num_labelled)), places[cell.draw], ROWS.index(cell.row)),
     )
 
 

@@ -10,7 +10,8 @@ from bundles.run import load_config, run_config
 from common.checkpoints import content_hash, load_model, load_pretrained
 from common.networks import UNet2d
 from experiments.results import cell_of, read_any_result
-from experiments.ship import metrics_of, model_card
+from experiments.ship import model_card
+from release.results import metrics_of
 from tests.places import BUNDLE, CONFIGS, REPOSITORY
 from tests.processes import undisturbed
 

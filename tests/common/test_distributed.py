@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.nn.functional as deprecated
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from common import distributed
+from common.collectives import all_gather, all_reduce
 from common.data.loader import BatchLoader
 from common.data.samplers import UniformSampler, contrastive_sampler
 from common.data.slices import Slices
@@ -90,6 +92,23 @@ def train(name: str, processes: int) -> dict[str, Any]:
     }
 
 
+def collect(rank: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return value and gradient of each collective, and of torch's deprecated one beside it."""
+    collectives = {
+        "gather": all_gather,
+        "gather of torch": lambda rows: torch.cat(deprecated.all_gather(rows)),
+        "reduce": all_reduce,
+        "reduce of torch": deprecated.all_reduce,
+    }
+    results = {}
+    for name, collective in collectives.items():
+        rows = (torch.arange(6.0).view(3, 2) + 10 * rank).requires_grad_()
+        value = collective(rows)
+        ((1 + rank) * value.pow(3).sum()).backward()
+        results[name] = (value.detach(), rows.grad)
+    return results
+
+
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(
@@ -102,6 +121,7 @@ def work(rank: int, port: int, folder: str) -> None:
     )
     distributed.join()
     results: dict[str, Any] = {name: train(name, NUM_PROCESSES) for name in BATCH_SIZES}
+    results["collectives"] = collect(rank)
     torch.save({**results, "silent": logging.root.manager.disable >= logging.INFO}, f"{folder}/{rank}.pt")
     distributed.leave()
 
@@ -152,6 +172,17 @@ def test_recomputed_statistics_are_those_of_one_process(processes):
     for results in processes:
         for key, value in results["fine-tuning"]["recomputed"].items():
             assert torch.allclose(value.double(), expected[key].double(), rtol=1e-4, atol=1e-5), key
+
+
+@pytest.mark.parametrize("name", ["gather", "reduce"])
+def test_collectives_are_those_of_torch(processes, name):
+    rows = [torch.arange(6.0).view(3, 2) + 10 * rank for rank in range(NUM_PROCESSES)]
+    for rank, results in enumerate(processes):
+        value, gradient = results["collectives"][name]
+        assert torch.equal(value, torch.cat(rows) if name == "gather" else rows[0] + rows[1])
+        assert torch.equal(gradient, 9 * (rows[rank] if name == "gather" else value).square())  # 3 (1 + 2) x^2
+        for own, theirs in zip((value, gradient), results["collectives"][f"{name} of torch"], strict=True):
+            assert torch.equal(own, theirs)
 
 
 def test_only_the_first_process_reports(processes):

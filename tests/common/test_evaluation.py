@@ -17,6 +17,7 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import DiceMetric
 from monai.networks import one_hot
 
+import common.evaluation as evaluation
 from common.evaluation import EvaluationReport, VolumeDice, volume_dice
 
 CLASSES = ["background", "RV", "Myo", "LV"]
@@ -186,6 +187,20 @@ def test_report_agrees_with_the_metric(tmp_path):
     engine = evaluate([FIRST, SECOND, NOTHING], metric=metric)
     summary = report(tmp_path, [FIRST, SECOND, NOTHING])
     assert summary["mean_dice"]["mean"] == pytest.approx(engine.state.metrics["mean_dice"])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_dice_of_the_metric_is_not_computed_again(tmp_path, monkeypatch, shared):
+    calls = []
+    monkeypatch.setattr(evaluation, "volume_dice", lambda *maps: calls.append(1) or volume_dice(*maps))
+    dice = VolumeDice(4)
+    metric = IgniteMetricHandler(metric_fn=dice, output_transform=from_engine(["pred", "label"]))
+    handler = EvaluationReport(str(tmp_path / "out"), CLASSES, {}, pictures=False, dice=dice if shared else None)
+    engine = evaluate([FIRST, SECOND, NOTHING], [handler], metric)
+    assert len(calls) == (3 if shared else 6)
+    assert json.loads((tmp_path / "out/evaluation.json").read_text()) == report(tmp_path, [FIRST, SECOND, NOTHING])
+    engine.run([[SECOND]])  # the next run starts afresh
+    assert [row["id"] for row in json.loads((tmp_path / "out/evaluation.json").read_text())["volumes"]] == ["second"]
 
 
 def test_what_is_nowhere_is_null(tmp_path, caplog):

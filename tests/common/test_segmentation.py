@@ -335,7 +335,9 @@ def test_structures_that_are_missing_are_named(tmp_path, caplog):
     save_volume(tmp_path / "a.nii.gz", 1)
     evaluator = SupervisedEvaluator(device="cpu", val_data_loader=[], epoch_length=1, network=Threshold())
     dataset = Dataset([{"image": str(tmp_path / "a.nii.gz")}], LoadImaged("image", ensure_channel_first=True))
+    loader = evaluator.data_loader
     segment_volumes(evaluator, dataset, str(tmp_path / "out"), [*NAMES, "second", "third"], pictures=False)
+    assert evaluator.data_loader is loader  # what belongs to the evaluator stays with it
     assert "a.nii.gz: no second, third were found." in caplog.text
 
 

@@ -33,7 +33,8 @@ from experiments.cells import (
     stages_of,
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
-from experiments.results import EVALUATIONS, ResultError, read_result
+from experiments.results import read_result
+from release.results import EVALUATIONS, ResultError
 
 STARTS = {
     "random": Pretraining(),
@@ -55,8 +56,8 @@ CONFIGS = {
 }
 
 
-def make_cell(start="random", num_labelled=1, combination="c2", seed=3, schedule="reduced", **changes):
-    return Cell("acdc", STARTS[start], num_labelled, combination, seed, SCHEDULES[schedule], **changes)
+def make_cell(start="random", num_labelled=1, draw="c2", seed=3, schedule="reduced", **changes):
+    return Cell("acdc", STARTS[start], num_labelled, draw, seed, SCHEDULES[schedule], **changes)
 
 
 def leave_weights(config, folder):
@@ -212,7 +213,7 @@ def test_equal_pretrainings_are_shared(tmp_path):
     with_ld = replace(cell, pretraining=Pretraining("GD", "LD", 2))
     assert folders(cell, tmp_path)[0] == folders(only_global, tmp_path)[0] == folders(with_ld, tmp_path)[0]
     assert folders(cell, tmp_path)[1] != folders(with_ld, tmp_path)[1]
-    other_draw = replace(cell, combination="c1", num_labelled=2)
+    other_draw = replace(cell, draw="c1", num_labelled=2)
     assert folders(cell, tmp_path)[:2] == folders(other_draw, tmp_path)[:2]
     assert folders(cell, tmp_path)[2] != folders(other_draw, tmp_path)[2]
 
@@ -231,6 +232,13 @@ def test_other_pretrainings_are_not_shared(tmp_path, changes):
     cell = make_cell("GD+LR.d2")
     # The local stage is another one too, since it starts from other weights.
     assert set(folders(cell, tmp_path)).isdisjoint(folders(replace(cell, **changes), tmp_path))
+
+
+def test_folders_are_called_as_ever(tmp_path):
+    """Finished stages are found again: these names are of runs whose results are committed."""
+    cell = Cell("acdc", Pretraining("GD", "LR"), 1, "c4", 0, SCHEDULES["reduced"])
+    names = ["GD_ab29003b4959", "GD+LR_475ce31ecce3", "GD+LR_1_c4_seed0_a60c4474677d"]
+    assert [folder.name for folder in folders(cell, tmp_path)] == names
 
 
 def test_folders_keep_their_names_when_the_runs_are_moved(tmp_path):

@@ -228,7 +228,7 @@ def test_cells_come_in_the_order_of_the_headline():
     cells = headline_cells(SCHEDULES["full"], draws_of(SPLITS))
     assert [cell.row for cell in cells[:5]] == list(ROWS) == ["random", "GD", "GD+LR", "GR", "GD+LD"]
     assert [cell.num_labelled for cell in cells] == [1] * 25 + [2] * 25 + [8] * 15
-    assert [cell.combination for cell in cells[:25:5]] == ["c1", "c2", "c3", "c4", "c5"]
+    assert [cell.draw for cell in cells[:25:5]] == ["c1", "c2", "c3", "c4", "c5"]
     assert len({cell.key for cell in cells}) == 65 and {cell.schedule.fine_tuning_steps for cell in cells} == {10_000}
 
 
@@ -245,9 +245,9 @@ def test_the_fewest_processes_that_are_nearly_as_fast_are_taken():
     assert fewest_good({1: 50.0, 2: 94.0, 4: 100.0}) == 4
 
 
-def make_cells(*starts, draws=("c1",)):
+def make_cells(*rows, draws=("c1",)):
     known = {"random": Pretraining(), "GD": Pretraining("GD"), "GD+LR": Pretraining("GD", "LR")}
-    return [Cell("acdc", known[start], 1, draw, 0, SMOKE) for draw in draws for start in starts]
+    return [Cell("acdc", known[row], 1, draw, 0, SMOKE) for draw in draws for row in rows]
 
 
 def finish(stage):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import pytest
 
 from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe, Schedule, cells_of, paper_dice
-from tests.places import SHARED_DATA
+from tests.places import REPOSITORY
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])
 CHANGES = {
     "dataset": "prostate",
     "pretraining": Pretraining(),
     "num_labelled": 2,
-    "combination": "c2",
+    "draw": "c2",
     "seed": 1,
     "schedule": SCHEDULES["smoke"],
     "recipe": RECIPES["beyond"],
@@ -71,6 +71,15 @@ def test_key_changes_with_every_field_of_the_recipe(name):
     assert changed.key != CELL.key
 
 
+def test_keys_are_those_of_older_results():
+    """Their files call the draw by an older name, which the key is a hash of."""
+    assert CELL.to_dict()["combination"] == "c1" and "draw" not in CELL.to_dict()
+    path = next((REPOSITORY / "experiments/results/acdc/reduced").glob("GD_1_c2_*.json"))
+    stored = json.loads(path.read_text())
+    cell = Cell.from_dict(stored["cell"])
+    assert (cell.draw, cell.key, cell.to_dict()) == ("c2", stored["key"], stored["cell"])
+
+
 def test_recipes_differ_in_more_than_their_names():
     assert len({replace(recipe, name="") for recipe in RECIPES.values()}) == len(RECIPES)
     assert all(recipe.name == name for name, recipe in RECIPES.items())
@@ -84,7 +93,7 @@ def test_key_changes_with_every_field_of_the_schedule(name):
 
 
 def test_equal_cells_have_one_key_also_from_a_file():
-    again = Cell.from_dict(json.loads(json.dumps(asdict(CELL))))
+    again = Cell.from_dict(json.loads(json.dumps(CELL.to_dict())))
     assert again == CELL
     assert again.key == CELL.key
     assert re.fullmatch("[0-9a-f]{12}", CELL.key)
@@ -132,7 +141,7 @@ def test_cells_that_tables_share_are_the_same():
 
 def test_cells_come_draw_by_draw():
     cells = cells_of(2, "acdc", SCHEDULES["reduced"], {1: ("c2", "c1"), "all": ("c1",)}, (5,))
-    assert [(cell.combination, cell.row) for cell in cells] == [
+    assert [(cell.draw, cell.row) for cell in cells] == [
         (draw, row) for draw in ("c2", "c1") for row in ("GD", "GD.N250", "GD.N416")
     ]
     assert {(cell.num_labelled, cell.seed, cell.schedule.name) for cell in cells} == {(1, 5, "reduced")}
@@ -203,12 +212,9 @@ def test_rows_without_a_number_of_the_paper_are_random_weights_and_own_recipes()
 
 
 @pytest.mark.parametrize("dataset", ["acdc", "prostate", "mmwhs"])
-def test_table_6_is_the_papers(dataset):
-    path = SHARED_DATA / "paper" / "tables.json"
-    if not path.is_file():
-        pytest.skip(f"the paper's tables as numbers are not at {path}")
+def test_table_6_is_the_papers(dataset, paper_tables):
     numbers = dict(flatten(paper_dice(6, dataset)))
-    for (strategy, number, *blocks), dice in flatten(json.loads(path.read_text())["table_6"][dataset]):
+    for (strategy, number, *blocks), dice in flatten(json.loads(paper_tables.read_text())["table_6"][dataset]):
         row = strategy if blocks in ([], ["d3"]) else f"{strategy}.{blocks[0]}"
         assert numbers.pop((row, int(number))) == dice
     assert set(numbers) <= {("random", "all")}

@@ -26,7 +26,7 @@ from .made_up import DICE
 pytestmark = pytest.mark.ray
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["smoke"])
-OPTIONS = {"schedule": "smoke", "num_labelled": 1, "combinations": "c1", "engine": "ray"}
+OPTIONS = {"schedule": "smoke", "num_labelled": 1, "draws": "c1", "engine": "ray"}
 STEPS = 4
 
 
@@ -140,7 +140,7 @@ def test_a_killed_worker_costs_its_unfinished_steps_only(tmp_path, runs, engine,
     folders = {config: folder_of(runs, "GD+LR", config) for config in ("pretrain_global", "pretrain_local", "train")}
     (folders["pretrain_local"] / "kill").touch()
     (folders["train"] / "kill").touch()
-    reproduce("data", **OPTIONS, starts="random,GD,GD+LR", runs_dir=str(runs), address=address)
+    reproduce("data", **OPTIONS, rows="random,GD,GD+LR", runs_dir=str(runs), address=address)
     assert finished(tmp_path) == ["GD", "GD+LR", "random"]
     assert attempts(folders["pretrain_global"])[1] == [0]  # for both cells, and not again
     for config in ("pretrain_local", "train"):
@@ -168,7 +168,7 @@ def test_two_cells_run_at_once(tmp_path, runs, engine, address):
 
     with ThreadPoolExecutor() as threads:
         released = threads.submit(release)
-        reproduce("data", **OPTIONS, starts="random,GD", runs_dir=str(runs), address=address, max_minutes=1)
+        reproduce("data", **OPTIONS, rows="random,GD", runs_dir=str(runs), address=address, max_minutes=1)
         released.result()
     assert finished(tmp_path) == ["GD", "random"]
     assert attempts(folders[0])[0] != attempts(folders[1])[0]
@@ -178,7 +178,7 @@ def test_a_mistake_is_not_tried_again_and_the_other_cells_go_on(tmp_path, runs, 
     folder = folder_of(runs, "GD", "pretrain_global")
     (folder / "fail").touch()
     with pytest.raises(SystemExit) as stopped:
-        reproduce("data", **OPTIONS, starts="random,GD,GD+LR", runs_dir=str(runs), address=address)
+        reproduce("data", **OPTIONS, rows="random,GD,GD+LR", runs_dir=str(runs), address=address)
     first, *listed = stopped.value.code.splitlines()
     assert first == "2 of 3 cells could not be run:"
     assert sorted(listed) == [
@@ -192,7 +192,7 @@ def test_a_worker_that_is_lost_every_time(tmp_path, runs, engine, address):
     folder = folder_of(runs, "GD", "train")
     (folder / "kill always").touch()
     with pytest.raises(SystemExit, match="1 of 2 cells could not be run:\nGD_1_c1_seed0: WorkerCrashedError: "):
-        reproduce("data", **OPTIONS, starts="random,GD", runs_dir=str(runs), address=address)
+        reproduce("data", **OPTIONS, rows="random,GD", runs_dir=str(runs), address=address)
     assert finished(tmp_path) == ["random"]
     assert attempts(folder)[1] == [0, 2, 2, 2]
 
@@ -208,25 +208,25 @@ def test_the_time_is_kept_and_the_rest_is_done_later(tmp_path, runs, engine, add
 
     with ThreadPoolExecutor() as threads:
         watching = threads.submit(end_of_time)
-        reproduce("data", **OPTIONS, starts="random,GD", runs_dir=str(runs), address=address, max_minutes=1)
+        reproduce("data", **OPTIONS, rows="random,GD", runs_dir=str(runs), address=address, max_minutes=1)
         watching.result()
     assert "Stopped after 1 minutes" in capsys.readouterr().out
     assert finished(tmp_path) == ["random"]
     record = json.loads((folder / "record.json").read_text())  # it was interrupted, not killed
     assert not record["finished"] and record["seconds"] > 0
     (folder / "wait").unlink()
-    reproduce("data", **OPTIONS, starts="random,GD", runs_dir=str(runs), address=address)
+    reproduce("data", **OPTIONS, rows="random,GD", runs_dir=str(runs), address=address)
     assert finished(tmp_path) == ["GD", "random"]
     assert attempts(folder)[1] == [0, 2]
 
 
 def test_a_cluster_of_its_own(tmp_path, runs, engine):
-    reproduce("data", **OPTIONS, starts="GD", runs_dir=str(runs), cpus_per_cell=0.5)
+    reproduce("data", **OPTIONS, rows="GD", runs_dir=str(runs), cpus_per_cell=0.5)
     assert finished(tmp_path) == ["GD"]
-    reproduce("data", **OPTIONS, starts="GD", runs_dir=str(runs))  # nothing is missing: no cluster either
+    reproduce("data", **OPTIONS, rows="GD", runs_dir=str(runs))  # nothing is missing: no cluster either
 
 
 def test_more_than_a_machine_has(runs, engine):
     message = "gpus_per_cell and cpus_per_cell must not exceed .* got 0 and 10000, but the machines have: GPU 0, CPU"
     with pytest.raises(ValueError, match=message):
-        reproduce("data", **OPTIONS, starts="GD", runs_dir=str(runs), cpus_per_cell=10_000)
+        reproduce("data", **OPTIONS, rows="GD", runs_dir=str(runs), cpus_per_cell=10_000)

@@ -22,7 +22,7 @@ from experiments.results import cell_of, read_any_result, read_result
 
 from .made_up import make_result
 
-FEW = {"table": 6, "schedule": "smoke", "starts": "random,GD,GD+LR", "num_labelled": 1, "combinations": "c1"}
+FEW = {"table": 6, "schedule": "smoke", "rows": "random,GD,GD+LR", "num_labelled": 1, "draws": "c1"}
 NAMES = ["random_1_c1_seed0", "GD_1_c1_seed0", "GD+LR_1_c1_seed0"]
 
 
@@ -76,16 +76,16 @@ def test_a_whole_table(tmp_path, cells):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--starts", "GD,GD+LR", "--num_labelled", "1", "--combinations", "c1"], ["GD_1_c1", "GD+LR_1_c1"]),
-        (["--starts", "GD, GR", "--num_labelled", "1", "--combinations", "c2"], ["GR_1_c2", "GD_1_c2"]),
-        (["--starts", "GD,GR,GD", "--num_labelled", "1", "--combinations", "c2"], ["GR_1_c2", "GD_1_c2"]),
-        (["--starts=GD+LR.d2", "--num-labelled", "1,2", "--combinations", "c5"], ["GD+LR.d2_1_c5", "GD+LR.d2_2_c5"]),
-        (["--starts", "random", "--num_labelled", "all"], ["random_all_c1"]),
+        (["--rows", "GD,GD+LR", "--num_labelled", "1", "--draws", "c1"], ["GD_1_c1", "GD+LR_1_c1"]),
+        (["--rows", "GD, GR", "--num_labelled", "1", "--draws", "c2"], ["GR_1_c2", "GD_1_c2"]),
+        (["--rows", "GD,GR,GD", "--num_labelled", "1", "--draws", "c2"], ["GR_1_c2", "GD_1_c2"]),
+        (["--rows=GD+LR.d2", "--num-labelled", "1,2", "--draws", "c5"], ["GD+LR.d2_1_c5", "GD+LR.d2_2_c5"]),
+        (["--rows", "random", "--num_labelled", "all"], ["random_all_c1"]),
         (
-            ["--starts", "random", "--num_labelled", "8,all"],
+            ["--rows", "random", "--num_labelled", "8,all"],
             ["random_8_c1", "random_8_c2", "random_8_c3", "random_all_c1"],
         ),
-        (["--starts", "[GD]", "--num_labelled", "[2]", "--combinations", "c1,c2"], ["GD_2_c1", "GD_2_c2"]),
+        (["--rows", "[GD]", "--num_labelled", "[2]", "--draws", "c1,c2"], ["GD_2_c1", "GD_2_c2"]),
     ],
     ids=["names", "space", "twice", "numbers", "all", "8 and all", "brackets"],
 )
@@ -97,13 +97,29 @@ def test_lists_on_the_command_line(tmp_path, cells, options, expected):
 
 @pytest.mark.parametrize(("option", "seeds"), [("2", [2]), ("0,1", [0, 1])])
 def test_seeds_on_the_command_line(tmp_path, cells, option, seeds):
-    command = ["reproduce", "data", "--schedule=smoke", "--starts=GD", "--num_labelled=1", "--combinations=c1"]
+    command = ["reproduce", "data", "--schedule=smoke", "--rows=GD", "--num_labelled=1", "--draws=c1"]
     fire.Fire({"reproduce": reproduce}, command=[*command, f"--seeds={option}", f"--runs_dir={tmp_path}"])
     assert [cell.seed for cell in cells] == seeds
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--starts=GD", "--starts is called --rows now: use that name"),
+        ("--combinations=c1", "--combinations is called --draws now: use that name"),
+        ("--drawz=c1", "reproduce has no option --drawz: see `python -m experiments reproduce --help`"),
+    ],
+    ids=["starts", "combinations", "unknown"],
+)
+def test_old_and_unknown_options_are_refused(tmp_path, cells, option, message):
+    command = ["reproduce", "data", "--schedule=smoke", option, f"--runs_dir={tmp_path}"]
+    with pytest.raises(TypeError, match=message):
+        fire.Fire({"reproduce": reproduce}, command=command)
+    assert not cells
+
+
 def test_recipes_beyond_the_paper(tmp_path, results, cells):
-    reproduce("data", table="beyond", schedule="smoke", starts="GD,GD+beyond", num_labelled=1, runs_dir=str(tmp_path))
+    reproduce("data", table="beyond", schedule="smoke", rows="GD,GD+beyond", num_labelled=1, runs_dir=str(tmp_path))
     assert [cell.row for cell in cells] == ["GD", "GD+beyond"] * 5
     assert all(cell.recipe == RECIPES["beyond"] for cell in cells[1::2])
 
@@ -115,10 +131,10 @@ def test_recipes_beyond_the_paper(tmp_path, results, cells):
         ({"dataset": "brain"}, "dataset must be one of acdc.* got 'brain'"),
         ({"table": 5}, "dataset must be one of prostate, mmwhs for table 5, got 'acdc'"),
         ({"schedule": "short"}, "schedule must be one of full, reduced, smoke, got 'short'"),
-        ({"starts": ("GD", "LD")}, r"starts must be among random, GR, .*GD\+LD\.d4, got LD"),
+        ({"rows": ("GD", "LD")}, r"rows must be among random, GR, .*GD\+LD\.d4, got LD"),
         ({"num_labelled": 3}, "num_labelled must be among 1, 2, 8, all, got 3"),
-        ({"combinations": ("c1", "c9")}, "combinations must be among c1, c2, c3, c4, c5, got c9"),
-        ({"num_labelled": 8, "combinations": "c5"}, "combinations must be among c1, c2, c3, got c5"),
+        ({"draws": ("c1", "c9")}, "draws must be among c1, c2, c3, c4, c5, got c9"),
+        ({"num_labelled": 8, "draws": "c5"}, "draws must be among c1, c2, c3, got c5"),
         ({"seeds": (0, -1)}, "seeds must be whole numbers from 0, got -1"),
         ({"seeds": "a"}, "seeds must be whole numbers from 0, got 'a'"),
         ({"engine": "slurm"}, "engine must be one of local, ray, got 'slurm'"),
@@ -146,13 +162,13 @@ def test_ray_is_asked_for_where_it_is_missing(tmp_path, cells, monkeypatch):
 
 def test_list_runs_nothing(tmp_path, results, cells, capsys):
     runs = tmp_path / "runs" / "smoke"
-    reproduce("data", **{**FEW, "starts": "random"}, runs_dir=str(tmp_path / "runs"))
+    reproduce("data", **{**FEW, "rows": "random"}, runs_dir=str(tmp_path / "runs"))
     del cells[:]
     local_stage = stages_of(Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["smoke"]), runs)[1]
     (results / "GR_1_c1_seed0.json").write_text("{")
     local_stage.folder.mkdir(parents=True)
     with FileLock(local_stage.folder / ".lock"):
-        reproduce("data", **{**FEW, "starts": "random,GR,GD,GD+LR"}, runs_dir=str(tmp_path / "runs"), list=True)
+        reproduce("data", **{**FEW, "rows": "random,GR,GD,GD+LR"}, runs_dir=str(tmp_path / "runs"), list=True)
     done, unusable, missing, running = capsys.readouterr().out.splitlines()
     assert done == "done     smoke random_1_c1_seed0"
     assert unusable.startswith(f"unusable smoke GR_1_c1_seed0  {results / 'GR_1_c1_seed0.json'} is damaged")
@@ -261,7 +277,7 @@ def test_a_stage_in_use_is_named(tmp_path, results):
         FileLock(stage.folder / ".lock"),
         pytest.raises(SystemExit, match=f"random_1_c1_seed0: Busy: {stage.folder} is in use by another process"),
     ):
-        reproduce("data", **{**FEW, "starts": "random"}, runs_dir=str(tmp_path))
+        reproduce("data", **{**FEW, "rows": "random"}, runs_dir=str(tmp_path))
 
 
 # The time

@@ -14,8 +14,8 @@ from common.networks import UNet2d
 from common.records import write_record
 from experiments.cells import stages_of
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
-from experiments.results import ResultError
 from experiments.ship import ship
+from release.results import ResultError
 from tests.places import REPOSITORY
 
 from .made_up import DICE, make_result

@@ -53,9 +53,7 @@ def shrink(folder: Path) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "preprocessing" in content:
             content.update({key: value for key, value in GEOMETRY.items() if key in content})
-            for transform in content["preprocessing"]["transforms"]:
-                if transform["_target_"].endswith("N4BiasFieldCorrectiond"):
-                    transform["iterations"] = [5, 5]
+            content["n4_iterations"] = [5, 5]
         if path.stem == "train":
             content.update(TRAINING)
         path.write_text(json.dumps(content), encoding="utf-8")

@@ -13,7 +13,8 @@ from common.checkpoints import content_hash, save_atomically
 from common.networks import UNet2d
 from common.records import write_record
 from experiments.grid import SCHEDULES, Cell, Pretraining
-from experiments.ship import metrics_of, model_card
+from experiments.ship import model_card
+from release.results import metrics_of
 from tests.experiments.made_up import make_result
 from tests.places import REPOSITORY
 

@@ -51,15 +51,16 @@ def files(folder):
 
 def test_commands_of_the_documents(site, released, tmp_path):
     _, address, archive = site
-    (command,) = re.findall("python -m (monai.bundle download .*)", (REPOSITORY / "README.md").read_text("utf-8"))
+    page = (REPOSITORY / "docs" / "releases.md").read_text(encoding="utf-8")
+    (command,) = re.findall("python -m (monai.bundle download .*)", page)
     command = command.replace("https://release-address.invalid/bundle_acdc_vX.Y.Z.zip", f"{address}/{archive}")
     run_clean(tmp_path, *command.split())
-    assert files(tmp_path / "bundles" / NAME) == files(released / NAME)
+    assert files(tmp_path / "downloads" / NAME) == files(released / NAME)
     for name in files(released / NAME):
-        assert (tmp_path / "bundles" / NAME / name).read_bytes() == (released / NAME / name).read_bytes()
-    parser = load_bundle_config(str(tmp_path / "bundles" / NAME), "inference.json")
+        assert (tmp_path / "downloads" / NAME / name).read_bytes() == (released / NAME / name).read_bytes()
+    parser = load_bundle_config(str(tmp_path / "downloads" / NAME), "inference.json")
     assert parser["_meta_#version"] in archive
-    manual = (tmp_path / "bundles" / NAME / "docs" / "README.md").read_text(encoding="utf-8")
+    manual = (tmp_path / "downloads" / NAME / "docs" / "README.md").read_text(encoding="utf-8")
     code = textwrap.dedent(manual.split("## From Python\n")[1].split("\nThe code")[0])
     (tmp_path / "use.py").write_text(f"{code}\nprint(type(network))")
     assert f"scripts.{NAME}.networks.unet2d.UNet2d" in run_clean(tmp_path, "use.py").stdout

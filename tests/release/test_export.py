@@ -165,6 +165,20 @@ def test_pretrained_weights_can_be_listed_instead(bundle, released):
         assert (released / f"{STEM}_{name}").read_bytes() == (bundle / "models" / name).read_bytes()
 
 
+def test_options_of_training_can_be_set_for_ones_own_use(bundle, released, tmp_path):
+    export(str(bundle), str(tmp_path / "out"), train_options={"batch_size": 20, "steps_per_epoch": 50})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]  # no zip that would be taken for the release
+    ours, theirs = (read(folder / NAME / "configs" / "train.json") for folder in (tmp_path / "out", released))
+    assert ours == {**theirs, "batch_size": 20, "steps_per_epoch": 50}
+
+
+@pytest.mark.parametrize("name", ["batch", "network_def", "training"])
+def test_options_must_be_there(bundle, tmp_path, name):
+    with pytest.raises(ReleaseError, match=f"train_options must be options of train.json, got {name}. There are "):
+        export(str(bundle), str(tmp_path / "out"), train_options={name: 20})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_without_weights_it_says_so(tmp_path, capsys):
     export(str(copy_bundle(tmp_path)), out=str(tmp_path / "out"))
     assert "NO WEIGHTS, nothing measured" in capsys.readouterr().out

@@ -9,7 +9,8 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
 from monai.handlers import MLFlowHandler, TensorBoardStatsHandler, from_engine, mlflow_handler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -127,6 +128,28 @@ def test_finished_run_writes_an_output_again_that_is_not_its_own(tmp_path, spoil
     with caplog.at_level("INFO"):
         assert Run(tmp_path, epochs=2, outputs=[output]).run().losses == []
     assert "already finished, all 4 steps are done; --resume False trains again" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["SaveWeights", "Checkpoint of Ignite"])
+def test_why_weights_are_not_saved_by_ignite(tmp_path, monkeypatch, kind):
+    """Ignite's has deleted the old file when it writes the new one."""
+    network, engine, path = torch.nn.Linear(2, 1), Engine(lambda *_: None), tmp_path / "weights.pt"
+    if kind == "SaveWeights":
+        SaveWeights(network, path).attach(engine)
+    else:
+        disk = DiskSaver(tmp_path, require_empty=False)
+        checkpoint = Checkpoint({"weights": network}, disk, filename_pattern="{name}.{ext}", n_saved=1)
+        engine.add_event_handler(Events.COMPLETED, checkpoint)
+    engine.run([0])
+    assert path.exists()
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run([0], max_epochs=2)
+    assert path.exists() == (kind == "SaveWeights")
 
 
 @pytest.mark.parametrize("fails_at", [1, 2], ids=["output", "mark"])
@@ -308,6 +331,8 @@ def test_tracking_gets_every_tenth_loss(tmp_path, monkeypatch):
     options = {"tag_name": "train_loss", "output_transform": from_engine(["loss"], first=True)}
     run = Run(tmp_path, epochs=11, handlers=[MLFlowHandler(f"sqlite:///{tmp_path}/mlruns.db", **options)]).run()
     assert seen == {step: {"train_loss": run.losses[step - 1], "lr_group_0": 1e-3} for step in (10, 20)}
+    (handler,) = [handler for handler in run.handlers if isinstance(handler, MLFlowHandler)]
+    assert handler.iteration_log is True  # what others made is left as it is
 
 
 def make_joint_losses():

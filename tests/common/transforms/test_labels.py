@@ -12,7 +12,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from common.transforms import AssumeOrientationd, MatchLabeld, VolumeError
 
-from .test_volume import (
+from .grids import (
     ALIGNED,
     load,
     make_affine,

@@ -63,7 +63,7 @@ def test_augmentations_are_applied_in_order(generator) -> None:
 
 
 def test_unknown_strategy() -> None:
-    with pytest.raises(ValueError, match="strategy must be one of GR, GD-, GD, LR, LD, got 'gd'; choose one"):
+    with pytest.raises(ValueError, match="strategy must be one of GR, GD-, GD, .*, got 'gd'; choose one"):
         ContrastiveViews("gd", RandomIntensity())
 
 

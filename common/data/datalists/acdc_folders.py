@@ -1,0 +1,92 @@
+"""ACDC as it is distributed: a folder for each patient."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ..pairing import dataset_root, usable
+from ..volume_files import DatasetError, volume_called
+
+_PATIENT = re.compile(r"patient\d{3}")
+_SUBFOLDERS = ("", "training", "database/training")
+_FRAMES = ("01", "04")  # end-diastole is frame 4 in patient090 and frame 1 in all other training patients
+_END_DIASTOLE = re.compile(r"^\s*ED\s*:\s*(\d+)\s*$", re.MULTILINE)
+
+_Item = dict[str, str]
+
+
+def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
+    """List the end-diastolic volumes of ACDC (Automated Cardiac Diagnosis Challenge, 2017).
+
+    A patient's volume is the file tagged `frame01`, else `frame04`, else the frame that `Info.cfg` names as
+    end-diastolic (`ED`). Other frames, the 4-D files and files of other programs are ignored, and so is a
+    `testing` folder: the paper takes its test patients from the 100 training patients.
+
+    Args:
+        dataset_dir: the folder that holds `patient001` and so on, or a folder that has them in `training` or in
+            `database/training`. The first of these three places with patients in it is used; if there is none, the same
+            places one level deeper.
+
+    Returns:
+        One item for each patient, ordered by id: `{"id": "patient001", "image": path, "label": path}`. A patient
+        without a label has no `"label"` key.
+
+    Raises:
+        DatasetError: if no patient folder is found, or patient folders have no end-diastolic volume.
+    """
+
+    def patients(root: Path) -> list[Path]:
+        return next(filter(None, (_patients(root / subfolder) for subfolder in _SUBFOLDERS)), [])
+
+    def is_root(folder: Path) -> bool:
+        return (folder.name != "testing" or folder == Path(dataset_dir)) and bool(patients(folder))
+
+    root = dataset_root(dataset_dir, is_root)
+    if root is None:
+        tried = [Path(dataset_dir, subfolder) for subfolder in _SUBFOLDERS]
+        places = ", ".join(f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for folder in tried)
+        raise DatasetError(
+            f"dataset_dir must hold the patient folders of ACDC (patient001, patient002, ...), got "
+            f"{os.fspath(dataset_dir)!r}; looked in {places}. Set dataset_dir to the unpacked ACDC folder, or download "
+            "the data from https://www.creatis.insa-lyon.fr/Challenge/acdc/."
+        )
+    items: list[_Item] = []
+    problems: list[str] = []
+    for patient in patients(root):
+        try:
+            items.append(_item(patient))
+        except DatasetError as error:
+            problems.append(str(error))
+    return usable(problems, items)
+
+
+def _patients(folder: Path) -> list[Path]:
+    """Return the patient folders directly below a folder, ordered by name; none if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _PATIENT.fullmatch(path.name) and path.is_dir())
+
+
+def _item(patient: Path) -> _Item:
+    """Return the datalist item of one patient folder."""
+    frames = list(dict.fromkeys([*_FRAMES, *_end_diastole(patient)]))
+    for frame in frames:
+        stem = f"{patient.name}_frame{frame}"
+        if image := volume_called(patient, stem):
+            label = volume_called(patient, f"{stem}_gt")
+            item = {"id": patient.name, "image": str(image)}
+            return item | {"label": str(label)} if label else item
+    raise DatasetError(
+        f"{patient} must hold its end-diastolic volume, {patient.name}_frameNN.nii.gz or .nii with NN one of "
+        f"{', '.join(frames)} (also the frame that Info.cfg gives as ED counts), got none of them. Unpack this patient "
+        "again, or remove its folder."
+    )
+
+
+def _end_diastole(patient: Path) -> list[str]:
+    """Return the number of the end-diastolic frame that `Info.cfg` names, as two digits; nothing if it names none."""
+    info = patient / "Info.cfg"
+    text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
+    return [f"{int(number):02d}" for number in _END_DIASTOLE.findall(text)]

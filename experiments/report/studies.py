@@ -1,0 +1,78 @@
+"""Sections that show what the commands of `experiments.studies` have written beside the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.records import RecordError, read_record
+from release.results import ResultError
+from release.values import check_share
+
+from .figures import terms_of
+from .numbers import number_of
+from .runs import PROBE, Group
+
+_MAKE_AGAIN = "move it away and make it again"
+
+
+def embeddings_section(group: Group) -> str:
+    """Show what `python -m experiments figures` has written."""
+    partitions, scatter, numbers = (
+        group.figures / name for name in ("partitions.png", "embeddings.png", "embeddings.json")
+    )
+    parts = []
+    if partitions.is_file():
+        parts += ["### The middle slice of each partition of three test volumes\n", terms_of(group)]
+        parts.append(f"![Partitions]({group.link(partitions)})\n")
+    if numbers.is_file():
+        content = _read_numbers(numbers)
+        try:
+            shares = {key: number_of(check_share(value, key)) for key, value in content["neighbour_accuracy"].items()}
+            weights = ", ".join(f"`{name}`, SHA-256 `{value}`" for name, value in content["weights_sha256"].items())
+            parts.append(
+                "### Embeddings of test slices before and after pre-training\n\n"
+                f"The encoder's last map, averaged over the image, of {content['slices']} slices of "
+                f"{content['volumes']} test volumes. The most similar slice (cosine) of another patient is from the "
+                f"same one of {content['partitions']} partitions for {shares['before']} of the slices before and "
+                f"{shares['after']} after pre-training; by chance {shares['chance']}. Weights: {weights}.\n"
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(numbers, error) from error
+        if scatter.is_file():
+            parts.append(f"![First two principal components]({group.link(scatter)})\n")
+    return "\n".join(parts)
+
+
+def probe_section(group: Group) -> str:
+    """Show what `python -m experiments probe` has written."""
+    path = group.folder / PROBE
+    if not path.is_file():
+        return ""
+    lines = [
+        "### What the maps of decoder block 3 hold, before fine-tuning\n",
+        "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are "
+        "measured on test patients.\n",
+        "| weights | region match | anatomy over place | probe Dice |",
+        "|---|---|---|---|",
+    ]
+    content = _read_numbers(path)
+    try:
+        for row in content["starts"]:
+            keys = ("region_match", "anatomy_over_place", "probe_dice")
+            numbers = " | ".join(number_of(check_share(row[key], key)) for key in keys)
+            lines.append(f"| {row['start']} | {numbers} |")
+    except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
+
+
+def _read_numbers(path: Path) -> dict[str, Any]:
+    try:
+        return read_record(path, _MAKE_AGAIN)
+    except RecordError as error:
+        raise ResultError(str(error)) from error
+
+
+def _damaged(path: Path, reason: object) -> ResultError:
+    return ResultError(f"{path} is not a whole file of its kind ({reason!r}): {_MAKE_AGAIN}.")

@@ -1,0 +1,155 @@
+"""ACDC: patients, frames, and folders that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.data.datalists import (
+    acdc,
+)
+from common.data.volume_files import DatasetError
+
+from .made_up import make_patient, touch
+
+
+@pytest.mark.parametrize("below", ["", "training", "database/training"])
+def test_finds_patients_in_each_accepted_place(tmp_path, below):
+    for name in ("patient010", "patient002"):
+        make_patient(tmp_path / below, name)
+    folder = tmp_path / below
+    assert acdc(tmp_path) == [
+        {
+            "id": name,
+            "image": str(folder / name / f"{name}_frame01.nii.gz"),
+            "label": str(folder / name / f"{name}_frame01_gt.nii.gz"),
+        }
+        for name in ("patient002", "patient010")
+    ]
+
+
+def test_accepts_a_string_and_gives_strings(tmp_path):
+    make_patient(tmp_path, "patient001")
+    (item,) = acdc(str(tmp_path))
+    assert all(isinstance(value, str) for value in item.values())
+
+
+@pytest.mark.parametrize(
+    ("frames", "info", "expected"),
+    [
+        (["01", "04", "12"], "ED: 12\n", "01"),
+        (["04", "11"], None, "04"),
+        (["04", "11"], "ED: 11\n", "04"),
+        (["07", "12"], "ED: 7\nES: 12\n", "07"),
+        (["07", "12"], "ES: 7\r\nED: 12\r\nNbFrame: 30", "12"),
+    ],
+    ids=["first", "fourth", "fourth before Info.cfg", "Info.cfg", "Info.cfg of Windows"],
+)
+def test_takes_the_end_diastolic_frame(tmp_path, frames, info, expected):
+    for frame in frames:
+        make_patient(tmp_path, "patient001", frame)
+    if info:
+        (tmp_path / "patient001" / "Info.cfg").write_bytes(info.encode())
+    (item,) = acdc(tmp_path)
+    assert Path(item["image"]).name == f"patient001_frame{expected}.nii.gz"
+    assert Path(item["label"]).name == f"patient001_frame{expected}_gt.nii.gz"
+
+
+def test_reads_uncompressed_files(tmp_path):
+    make_patient(tmp_path, "patient001", suffix=".nii")
+    (item,) = acdc(tmp_path)
+    assert item["image"].endswith("patient001_frame01.nii")
+    assert item["label"].endswith("patient001_frame01_gt.nii")
+
+
+def test_leaves_out_the_label_where_there_is_none(tmp_path):
+    make_patient(tmp_path, "patient001", label=False)
+    (item,) = acdc(tmp_path)
+    assert set(item) == {"id", "image"}
+
+
+def test_passes_over_everything_else(tmp_path):
+    training = tmp_path / "training"
+    make_patient(training, "patient001")
+    make_patient(training, "patient001", frame="12")
+    make_patient(tmp_path / "testing", "patient101")
+    make_patient(training, "._patient002")
+    make_patient(training, "patient0003")
+    touch(
+        training / ".DS_Store",
+        training / "patient004",  # a file, not a folder
+        training / "patient001" / "._patient001_frame01.nii.gz",
+        training / "patient001" / "patient001_4d.nii.gz",
+        training / "patient001" / "MANDATORY_CITATION.md",
+    )
+    (item,) = acdc(tmp_path)
+    assert item["image"] == str(training / "patient001" / "patient001_frame01.nii.gz")
+
+
+def test_names_every_place_where_it_found_no_patient(tmp_path):
+    (tmp_path / "training").mkdir()
+    with pytest.raises(DatasetError, match="dataset_dir must hold the patient folders") as error:
+        acdc(tmp_path)
+    message = str(error.value)
+    assert f"looked in {tmp_path}, {tmp_path / 'training'}, {tmp_path / 'database/training'} (no such" in message
+    assert "Set dataset_dir" in message
+
+
+def test_says_that_the_folder_is_missing(tmp_path):
+    missing = tmp_path / "nowhere"
+    with pytest.raises(DatasetError, match=r"nowhere \(no such folder\)"):
+        acdc(missing)
+
+
+@pytest.mark.parametrize("junk", ["patient002_4d.nii.gz", "patient002_frame12.nii.gz", "._patient002_frame01.nii.gz"])
+def test_names_a_patient_without_its_volume(tmp_path, junk):
+    make_patient(tmp_path, "patient001")
+    touch(tmp_path / "patient002" / junk)
+    with pytest.raises(DatasetError, match=r"patient002 must hold its end-diastolic volume.* 01, 04 "):
+        acdc(tmp_path)
+
+
+def test_patients_are_listed_in_spite_of_bad_ones(tmp_path):
+    for name in ("patient001", "patient004"):
+        make_patient(tmp_path, name)
+    for name in ("patient002", "patient003"):
+        touch(tmp_path / name / f"{name}_4d.nii.gz")
+    with pytest.raises(DatasetError, match=r"patient002 must hold .*\n.*patient003 must hold") as error:
+        acdc(tmp_path)
+    assert [item["id"] for item in error.value.usable] == ["patient001", "patient004"]
+
+
+def test_test_patients_are_not_taken_for_a_dataset_one_level_deeper(tmp_path):
+    make_patient(tmp_path / "testing", "patient101")
+    with pytest.raises(DatasetError, match="dataset_dir must hold the patient folders"):
+        acdc(tmp_path)
+
+
+def test_names_the_frame_that_info_asks_for(tmp_path):
+    touch(tmp_path / "patient002" / "patient002_4d.nii.gz")
+    (tmp_path / "patient002" / "Info.cfg").write_text("ED: 9\nES: 2\n")
+    with pytest.raises(DatasetError, match=r"NN one of 01, 04, 09 "):
+        acdc(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".NII.GZ", ".Nii", ".hdr"])
+def test_other_forms_of_a_patients_files(tmp_path, suffix):
+    make_patient(tmp_path, "patient001", suffix=suffix)
+    if suffix == ".hdr":
+        make_patient(tmp_path, "patient001", suffix=".img")
+    (item,) = acdc(tmp_path)
+    assert item["image"].endswith(f"_frame01{suffix}") and item["label"].endswith(f"_frame01_gt{suffix}")
+
+
+def test_patients_files_in_folders_called_like_them(tmp_path):
+    folder = tmp_path / "patient001" / "patient001_frame01.nii"
+    touch(folder / "patient001_frame01.nii")
+    assert acdc(tmp_path) == [{"id": "patient001", "image": str(folder / "patient001_frame01.nii")}]
+
+
+def test_lists_the_real_data(acdc_dir):
+    items = acdc(acdc_dir)
+    assert [item["id"] for item in items] == [f"patient{number:03d}" for number in range(1, 101)]
+    assert all("label" in item for item in items)
+    assert {item["id"] for item in items if "frame04" in item["image"]} == {"patient090"}

@@ -1,0 +1,58 @@
+"""What other commands wrote beside the results, and damage to it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from common.records import write_record
+from experiments.report import report
+
+from .made_up import make_cell, make_report, write
+
+EMBEDDINGS = {
+    "weights_sha256": {"pretrained_encoder.pt": "f00"},
+    "volumes": 20,
+    "slices": 170,
+    "partitions": 4,
+    "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
+}
+PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
+
+
+def test_what_other_commands_wrote_is_shown(tmp_path):
+    write(tmp_path, make_cell(), 0.5)
+    figures = tmp_path / "acdc" / "reduced" / "figures"
+    figures.mkdir()
+    assert "embeddings" not in make_report(tmp_path).lower()
+    for name in ("partitions.png", "embeddings.png"):
+        (figures / name).touch()
+    write_record(figures / "embeddings.json", EMBEDDINGS)
+    write_record(figures.parent / "probe.json", PROBE)
+    text = make_report(tmp_path)
+    assert "![Partitions](acdc/reduced/figures/partitions.png)" in text
+    assert "(acdc/reduced/figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
+    assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
+    assert "| encoder | .250 | 1.000 | .125 |" in text
+
+
+@pytest.mark.parametrize("name", ["figures/embeddings.json", "probe.json"])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "{}", {}, {"starts": [{**PROBE["starts"][0], "probe_dice": 1.5}], "neighbour_accuracy": {"before": -0.5}}],
+    ids=["cut off", "no hash", "empty", "out of range"],
+)
+def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
+    folder = write(tmp_path, make_cell(), 0.5).parent
+    (folder / "figures").mkdir()
+    write_record(folder / "probe.json", PROBE)
+    write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
+    if isinstance(content, dict):
+        write_record(folder / name, content)
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"{re.escape(str(folder / name))} is .*: move it away and make it again"):
+        report(str(tmp_path))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "Table 6" in text and ("by chance" in text) != ("region match" in text)
