@@ -264,7 +264,7 @@ def test_a_run_does_not_go_on_with_other_data(phantom, weights, tmp_path, twin, 
     data = twin(LABELLED, LABELLED)
     path = tmp_path / "data" / "training" / LABELLED / f"{LABELLED}_frame01{kind}.nii.gz"
     image = nibabel.load(path)
-    voxels = np.array(image.dataobj)
+    voxels = image.get_fdata().astype(image.get_data_dtype())
     voxels[3, 4, 2] = 1
     nibabel.save(nibabel.Nifti1Image(voxels, image.affine, image.header), path)
     for name in ("models", config):

@@ -33,7 +33,10 @@ def tiny(monkeypatch):
         monkeypatch.setitem(TASKS, name, dataclasses.replace(task, write=write, geometry=geometry))
 
 
-@pytest.mark.parametrize("dataset", TASKS)
+# The bundles of all datasets are run by tests/bundles; here it is the demonstration that is tested.
+@pytest.mark.parametrize(
+    "dataset", ["acdc", *(pytest.param(name, marks=pytest.mark.slow) for name in TASKS if name != "acdc")]
+)
 def test_whole_chain_for_each_dataset(tiny, tmp_path, capsys, dataset):
     root = tmp_path / "demo"
     with undisturbed():
