@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bundles.write import NOT_COMPARED, STAGES
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 _IGNORED = {".git", "runs", "cache", "output", "dist", "build", ".venv", "gpu_kit"}
 DOCUMENTS = sorted(

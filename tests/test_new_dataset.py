@@ -18,8 +18,8 @@ from bundles.facts import Facts
 from bundles.new import propose_split
 from common.data.datalists import image_label_folders, json_datalist
 
-from .bundles.conftest import undisturbed
-from .conftest import REPOSITORY
+from .places import REPOSITORY
+from .processes import undisturbed
 
 DOCUMENT = REPOSITORY / "docs" / "new_dataset.md"
 BLOCKS = [

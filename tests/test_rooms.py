@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import REPOSITORY
+from .places import REPOSITORY
 
 BELOW_ALL = {"common"}
 BELOW_MOST = {*BELOW_ALL, "bundles", "release", "phantom", "reference"}
@@ -84,7 +84,7 @@ def test_imports_run_down(package):
         ("release/deep/source.py", "def f():\n    from label import server", "label"),
         ("common/data/cache.py", "class A:\n    def f(self):\n        import bundles.run", "bundles.run"),
         ("bundles/run.py", "if True:\n    import release", "release"),
-        ("phantom/acdc.py", "from tests.conftest import REPOSITORY", "tests.conftest"),
+        ("phantom/acdc.py", "from tests.places import REPOSITORY", "tests.places"),
         ("reference/loss.py", "from phantom import files", "phantom"),
         ("benchmarks/step.py", "from experiments import cells", "experiments"),
         ("experiments/cells.py", "import benchmarks.harness", "benchmarks.harness"),

@@ -13,7 +13,7 @@ import torch
 from common.checkpoints import save_atomically, select_parts
 from common.networks import UNet2d
 from phantom import write_acdc_phantom
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 
 def python_of(page):

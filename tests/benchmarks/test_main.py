@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import harness
 from benchmarks.__main__ import measure, run
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 WORKS = '''"""Two things beside each other."""
 from . import harness

@@ -19,7 +19,7 @@ from benchmarks.robustness.verdicts import CLEAR, CRASH, LOST, RIGHT, SILENT, UN
 from benchmarks.robustness.weights import DAMAGES, break_bytes
 from benchmarks.robustness.world import World, tensors
 from phantom import write_acdc_phantom
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 RECORD = "2026-01-01 12:00:00,000 - common.segmentation - {} - {}\n"
 REFUSED = "CheckpointError: /models/model.pt: its checksums are wrong. Copy it again."
@@ -248,8 +248,8 @@ def run_robustness(tmp_path: Path, *options: str) -> dict:
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="children are forked and waited for as on Linux")
 def test_a_wrong_option_is_tried_in_a_child(tmp_path):
-    """A misspelt initialisation has been refused with a clear message since the first version."""
-    number = [wrong.options for wrong in campaign.options.WRONG].index({"subset": "tests"})
+    """An id instead of a list, of the stage that needs no other to have been run."""
+    number = [wrong.stage for wrong in campaign.options.WRONG].index("pretrain_global")
     outcome = run_robustness(tmp_path, "--only", "options", "--case", str(number))
     assert [(row["tried"], row["clear error"]) for row in outcome["rows"]] == [(1, 1)]
     assert outcome["command"] == f"python -m benchmarks run robustness --only options --case {number}"

@@ -16,8 +16,12 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+# What the configs name is imported here, once.
 import common.data.cache
-import common.evaluation  # noqa: F401  (what the configs name is imported here, once)
+import common.engines
+import common.evaluation
+import common.fine_tuning
+import common.preprocessing  # noqa: F401
 from bundles.run import run_config
 from common.checkpoints import read_checkpoint
 

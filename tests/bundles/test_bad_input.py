@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import re
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -17,26 +17,14 @@ import torch
 from common.checkpoints import CheckpointError, save_atomically
 from common.data.splits import SplitError
 from common.data.volume_files import DatasetError
-from common.errors import root_cause
 from common.networks import UNet2d
 from common.transforms import VolumeError
-from tests.conftest import REPOSITORY
-
-from .conftest import BUNDLE, CONFIGS
+from tests.phantoms import NO_PROCESSES, change_voxels
+from tests.places import BUNDLE, CONFIGS, REPOSITORY
 
 PATIENT = "patient001"  # to pre-train on, and the labelled one
+PRETRAINED = ("patient001", "patient002", "patient003", "patient004")
 TEST_PATIENT = "patient006"
-# For volumes that are not in the cache: to start processes takes longer than to preprocess them.
-NO_PROCESSES = {
-    f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "validate#statistics_slices")
-}
-
-
-def fail(phantom, config, folder, **overrides):
-    """Run a config that must fail, and return the error that started it all."""
-    with pytest.raises(RuntimeError) as caught:
-        phantom.run(config, folder, **overrides)
-    return root_cause(caught.value)
 
 
 def assert_says(error, kind, *parts):
@@ -59,12 +47,7 @@ def weights(tmp_path):
 
 def change(function):
     """Make a fault out of a function of the voxels."""
-
-    def apply(path):
-        image = nibabel.load(path)
-        nibabel.save(nibabel.Nifti1Image(function(np.asanyarray(image.dataobj)), image.affine), path)
-
-    return apply
+    return functools.partial(change_voxels, function=function)
 
 
 def cut_short(path):
@@ -75,6 +58,10 @@ def state_no_spacing(path):
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[80:84] = np.float32(0).tobytes()  # pixdim[1]; nibabel would not write this
     path.write_bytes(gzip.compress(bytes(content)))
+
+
+def replace_by_text(path):
+    path.write_text("not an image\n", encoding="utf-8")
 
 
 def with_nan(voxels):
@@ -90,6 +77,7 @@ IMAGE_FAULTS = {
     "empty": (change(np.zeros_like), "contains only zeros. Replace the file"),
     "constant": (change(lambda voxels: np.full_like(voxels, 7)), "has a constant intensity"),
     "NaN": (change(with_nan), "has 2 of"),
+    "text": (replace_by_text, "of another format, since it does not begin with a NIfTI header."),
     "no spacing": (state_no_spacing, "states a voxel size of 0"),
 }
 
@@ -105,64 +93,61 @@ def dataset(phantom, tmp_path):
     return patient
 
 
-@pytest.mark.parametrize("config", ["pretrain_global", "train"])
-@pytest.mark.parametrize(("fault", "message"), IMAGE_FAULTS.values(), ids=IMAGE_FAULTS)
-def test_bad_image(phantom, dataset, tmp_path, config, fault, message):
-    image = dataset(PATIENT) / f"{PATIENT}_frame01.nii.gz"
-    fault(image)
-    settings = {"initialisation": "random"} if config == "train" else {}
-    error = fail(phantom, config, tmp_path, dataset_dir=tmp_path / "data", **settings)
-    number = {"pretrain_global": "1 of 4", "train": "1 of 1"}[config]
-    assert_says(error, VolumeError, f"{number} volumes cannot be used:\n{image}", message)
+@pytest.mark.parametrize("faults", [list(IMAGE_FAULTS)[:4], list(IMAGE_FAULTS)[4:]], ids=", ".join)
+def test_all_bad_images_are_listed(phantom, dataset, tmp_path, faults):
+    images = [dataset(name) / f"{name}_frame01.nii.gz" for name in PRETRAINED]
+    for image, fault in zip(images, faults, strict=True):
+        IMAGE_FAULTS[fault][0](image)
+    settings = {"dataset_dir": tmp_path / "data", "train#dataset#num_workers": 0}
+    error = phantom.fail("pretrain_global", tmp_path, **settings)
+    assert_says(error, VolumeError, "4 of 4 volumes cannot be used:")
+    for line, image, fault in zip(str(error).splitlines()[1:], images, faults, strict=True):
+        assert line.startswith(str(image)) and IMAGE_FAULTS[fault][1] in line
+        assert len(line) < 1000 and "Traceback" not in line
     assert not (tmp_path / "models").exists()
 
 
-def test_text_instead_of_an_image(phantom, dataset, tmp_path):
+def test_bad_image_to_fine_tune_on(phantom, dataset, tmp_path):
     image = dataset(PATIENT) / f"{PATIENT}_frame01.nii.gz"
-    image.write_text("not an image\n", encoding="utf-8")
-    error = fail(phantom, "pretrain_global", tmp_path, dataset_dir=tmp_path / "data")
-    assert_says(error, VolumeError, f"{image} cannot be read as NIfTI", "of another format")
-    assert len(str(error)) < 1000 and "Traceback" not in str(error)
-
-
-def test_all_bad_images_are_listed(phantom, dataset, tmp_path):
-    for name in ("patient002", "patient004"):
-        change(np.zeros_like)(dataset(name) / f"{name}_frame01.nii.gz")
-    error = fail(
-        phantom, "pretrain_global", tmp_path, dataset_dir=tmp_path / "data", **{"train#dataset#num_workers": 0}
-    )
-    assert_says(error, VolumeError, "2 of 4 volumes", "patient002_frame01.nii.gz", "patient004_frame01.nii.gz")
+    cut_short(image)
+    error = phantom.fail("train", tmp_path, dataset_dir=tmp_path / "data", initialisation="random")
+    assert_says(error, VolumeError, f"1 of 1 volumes cannot be used:\n{image}", IMAGE_FAULTS["truncated"][1])
+    assert not (tmp_path / "models").exists()
 
 
 def test_fewer_slices_than_partitions(phantom, dataset, tmp_path):
     change(lambda voxels: voxels[:, :, :3])(dataset("patient002") / "patient002_frame01.nii.gz")
-    error = fail(phantom, "pretrain_global", tmp_path, dataset_dir=tmp_path / "data")
+    error = phantom.fail("pretrain_global", tmp_path, dataset_dir=tmp_path / "data")
     assert_says(error, ValueError, "num_partitions must not exceed the slices of a volume, got 4", "patient002 has 3")
 
 
-@pytest.mark.parametrize(("config", "patient"), [("train", PATIENT), ("evaluate", TEST_PATIENT)])
+LABEL_FAULTS = {
+    "other shape": (change(lambda voxels: voxels[:, :-1]), "check that the two files belong together"),
+    "unknown value": (
+        change(lambda voxels: np.where(voxels == 3, 7, voxels).astype(np.uint8)),
+        "that are no class index: 7.",
+    ),
+    "fractions": (change(lambda voxels: voxels * np.float32(0.5)), "that are no class index: 0.5, 1.5."),
+    "truncated": (cut_short, "cannot be read as NIfTI"),
+}
+
+
 @pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (change(lambda voxels: voxels[:, :-1]), "check that the two files belong together"),
-        (change(lambda voxels: np.where(voxels == 3, 7, voxels).astype(np.uint8)), "that are no class index: 7."),
-        (change(lambda voxels: voxels * np.float32(0.5)), "that are no class index: 0.5, 1.5."),
-        (cut_short, "cannot be read as NIfTI"),
-    ],
-    ids=["other shape", "unknown value", "fractions", "truncated"],
+    ("config", "patient", "fault"),
+    [*(("train", PATIENT, fault) for fault in LABEL_FAULTS), ("evaluate", TEST_PATIENT, "other shape")],
 )
-def test_bad_label(phantom, dataset, weights, config, patient, fault, message):
+def test_bad_label(phantom, dataset, weights, config, patient, fault):
     label = dataset(patient) / f"{patient}_frame01_gt.nii.gz"
-    fault(label)
-    error = fail(phantom, config, weights, dataset_dir=weights / "data")
+    LABEL_FAULTS[fault][0](label)
+    error = phantom.fail(config, weights, dataset_dir=weights / "data")
     number = {"train": "1 of 1", "evaluate": "1 of 2"}[config]
-    assert_says(error, VolumeError, f"{number} volumes cannot be used:\n{label}", message)
+    assert_says(error, VolumeError, f"{number} volumes cannot be used:\n{label}", LABEL_FAULTS[fault][1])
 
 
 @pytest.mark.parametrize(("config", "patient"), [("train", PATIENT), ("evaluate", TEST_PATIENT)])
 def test_no_label(phantom, dataset, weights, config, patient):
     (dataset(patient) / f"{patient}_frame01_gt.nii.gz").unlink()
-    error = fail(phantom, config, weights, dataset_dir=weights / "data")
+    error = phantom.fail(config, weights, dataset_dir=weights / "data")
     assert_says(error, SplitError, f"ids must be of volumes with a label, got {patient} without one", dataset(patient))
 
 
@@ -175,13 +160,13 @@ def test_labels_of_volumes_to_pretrain_on_are_not_looked_at(phantom, dataset, tm
 
 def test_missing_patient(phantom, dataset, tmp_path):
     shutil.rmtree(dataset("patient003"))
-    error = fail(phantom, "pretrain_global", tmp_path, dataset_dir=tmp_path / "data")
+    error = phantom.fail("pretrain_global", tmp_path, dataset_dir=tmp_path / "data")
     assert_says(error, SplitError, "got patient003 that the dataset does not have")
 
 
 @pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "train", "evaluate"])
 def test_missing_dataset(phantom, weights, config):
-    error = fail(phantom, config, weights, dataset_dir=weights / "nowhere")
+    error = phantom.fail(config, weights, dataset_dir=weights / "nowhere")
     assert_says(error, DatasetError, "dataset_dir must hold the patient folders of ACDC", weights / "nowhere")
 
 
@@ -190,7 +175,7 @@ def test_no_input(phantom, weights, make):
     folder = weights / "new"
     if make:
         folder.mkdir()
-    error = fail(phantom, "inference", weights, input=folder)
+    error = phantom.fail("inference", weights, input=folder)
     assert_says(error, DatasetError, "must be", folder)
 
 
@@ -229,7 +214,7 @@ def test_good_files_are_segmented_and_bad_ones_listed(phantom, weights, capsys):
 )
 def test_missing_weights(phantom, tmp_path, config, missing):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
-    error = fail(phantom, config, tmp_path, **settings)
+    error = phantom.fail(config, tmp_path, **settings)
     assert_says(error, CheckpointError, tmp_path / "models" / missing, "there is no such file; run the")
 
 
@@ -241,28 +226,27 @@ def pickled_network(path):
     torch.save(UNet2d(num_classes=4), path)
 
 
+WEIGHT_FAULTS = {
+    "other network": (other_network, r"tensors (that the network lacks|are not in the (file|network)), such as"),
+    "pickle": (pickled_network, "not a file of weights that can be loaded safely"),
+    "truncated": (cut_short, "is damaged, or not an archive of torch.save with checksums"),
+}
+
+
 @pytest.mark.parametrize(
-    ("config", "name"),
+    ("config", "name", "fault"),
     [
-        ("pretrain_local", "pretrained_encoder.pt"),
-        ("train", "pretrained_encoder_decoder.pt"),
-        ("evaluate", "model.pt"),
-        ("inference", "model.pt"),
+        ("pretrain_local", "pretrained_encoder.pt", "other network"),
+        ("train", "pretrained_encoder_decoder.pt", "other network"),
+        ("evaluate", "model.pt", "pickle"),
+        *(("inference", "model.pt", fault) for fault in WEIGHT_FAULTS),
     ],
 )
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (other_network, r"tensors (that the network lacks|are not in the (file|network)), such as"),
-        pytest.param(pickled_network, "not a file of weights that can be loaded safely"),
-        pytest.param(cut_short, "is damaged, or not an archive of torch.save with checksums"),
-    ],
-    ids=["other network", "pickle", "truncated"],
-)
-def test_wrong_weights(phantom, weights, config, name, make, message):
+def test_wrong_weights(phantom, weights, config, name, fault):
+    make, message = WEIGHT_FAULTS[fault]
     make(weights / "models" / name)
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
-    error = fail(phantom, config, weights, **settings)
+    error = phantom.fail(config, weights, **settings)
     assert_says(error, CheckpointError, weights / "models" / name)
     assert re.search(message, str(error))
 
@@ -271,26 +255,26 @@ def test_pretrained_weights_are_not_taken_for_a_model(phantom, weights):
     network = UNet2d(num_classes=4)
     encoder = {name: value for name, value in network.state_dict().items() if name.startswith("encoder.")}
     save_atomically(encoder, weights / "models" / "model.pt")
-    error = fail(phantom, "evaluate", weights)
+    error = phantom.fail("evaluate", weights)
     assert_says(error, CheckpointError, "model.pt", "are not in the file, such as 'decoder.blocks.0.up.1.weight'")
 
 
 @pytest.mark.parametrize("config", ["evaluate", "inference"])
 def test_wrong_number_of_classes(phantom, weights, config):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
-    error = fail(phantom, config, weights, **{"network_def#num_classes": 3}, **settings)
+    error = phantom.fail(config, weights, **{"network_def#num_classes": 3}, **settings)
     assert_says(error, CheckpointError, "'head.1.weight' has shape (4, 16, 3, 3), the network needs (3, 16, 3, 3)")
 
 
 @pytest.mark.parametrize("config", ["evaluate", "inference"])
 def test_too_many_class_names(phantom, weights, config):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
-    error = fail(phantom, config, weights, class_names=["background", "RV", "Myo", "LV", "LA"], **settings)
+    error = phantom.fail(config, weights, class_names=["background", "RV", "Myo", "LV", "LA"], **settings)
     assert_says(error, CheckpointError, "'head.1.weight' has shape (4, 16, 3, 3), the network needs (5, 16, 3, 3)")
 
 
 def test_too_few_class_names(phantom, weights):
-    error = fail(phantom, "train", weights, class_names=["background", "RV", "Myo"])
+    error = phantom.fail("train", weights, class_names=["background", "RV", "Myo"])
     assert_says(error, VolumeError, phantom.label(PATIENT), "that are no class index: 3. Allowed are 0, 1, 2")
 
 
@@ -331,66 +315,50 @@ def test_too_few_class_names(phantom, weights):
     ids=lambda value: "{}={}".format(*next(iter(value.items()))) if isinstance(value, dict) else None,
 )
 def test_bad_option(phantom, weights, config, option, message):
-    assert_says(fail(phantom, config, weights, **option), ValueError, message)
+    assert_says(phantom.fail(config, weights, **option), ValueError, message)
 
 
 def test_image_size_that_the_network_cannot_halve(phantom, weights):
-    error = fail(phantom, "train", weights, image_size=[50, 64], **NO_PROCESSES)
+    error = phantom.fail("train", weights, image_size=[50, 64], **NO_PROCESSES)
     assert_says(error, ValueError, "multiples of 32")
 
 
 def test_unknown_subset(phantom, weights):
-    error = fail(phantom, "evaluate", weights, subset="tests")
+    error = phantom.fail("evaluate", weights, subset="tests")
     assert_says(error, ValueError, "subset must be", "'tests'")
 
 
 def test_split_file_that_is_not_json(phantom, tmp_path):
     path = tmp_path / "splits.json"
     path.write_text("{", encoding="utf-8")
-    error = fail(phantom, "pretrain_global", tmp_path, split_path=path)
+    error = phantom.fail("pretrain_global", tmp_path, split_path=path)
     assert_says(error, SplitError, f"{path} must be valid JSON")
 
 
 def test_a_run_is_not_continued_with_other_settings(phantom, tmp_path):
     phantom.run("pretrain_global", tmp_path, steps=1)
     weights = (tmp_path / "models" / "pretrained_encoder.pt").read_bytes()
-    error = fail(phantom, "pretrain_global", tmp_path, temperature=0.5)
+    error = phantom.fail("pretrain_global", tmp_path, temperature=0.5)
     assert_says(error, CheckpointError, "resume.pt", "temperature was 0.1, is 0.5", "Choose another output_dir")
     assert (tmp_path / "models" / "pretrained_encoder.pt").read_bytes() == weights
 
 
 def test_nothing_is_saved_once_the_loss_is_not_finite(phantom, weights):
     before = (weights / "models" / "model.pt").read_bytes()
-    error = fail(phantom, "train", weights, learning_rate=1e30, steps=2, steps_per_epoch=2)
+    error = phantom.fail("train", weights, learning_rate=1e30, steps=2, steps_per_epoch=2)
     assert_says(error, FloatingPointError, "The loss is nan at step 2: nothing was saved")
     assert (weights / "models" / "model.pt").read_bytes() == before
 
 
-def without_weights(phantom, folder):
-    return "inference", {"input": phantom.image(TEST_PATIENT)}, f"CheckpointError: {folder / 'models' / 'model.pt'}: "
-
-
-def diverging(phantom, folder):
-    options = {"initialisation": "random", "learning_rate": 1e30, "steps": 2, "steps_per_epoch": 2}
-    return "train", options, "FloatingPointError: The loss is nan at step 2"
-
-
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        without_weights,
-        diverging,
-    ],
-)
-def test_command_line_ends_with_the_cause(phantom, tmp_path, mistake):
-    config, options, cause = mistake(phantom, tmp_path)
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / f"{config}.json")]
-    for key, value in phantom.settings(config, tmp_path, **options).items():
+def test_command_line_ends_with_the_cause(phantom, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "inference.json")]
+    for key, value in phantom.settings("inference", tmp_path, input=phantom.image(TEST_PATIENT)).items():
         command += [f"--{key}", str(value).replace(" ", "")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=BUNDLE, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"Cause: {cause}")
+    cause = f"Cause: CheckpointError: {tmp_path / 'models' / 'model.pt'}: "
+    assert done.stderr.strip().splitlines()[-1].startswith(cause)
 
 
 # --- machine ---------------------------------------------------------------------------------------------------------
@@ -399,7 +367,7 @@ def test_command_line_ends_with_the_cause(phantom, tmp_path, mistake):
 @pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "train", "evaluate", "inference"])
 def test_device_that_this_machine_lacks(phantom, weights, config):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
-    error = fail(phantom, config, weights, device="cuda:77", **settings)
+    error = phantom.fail(config, weights, device="cuda:77", **settings)
     assert_says(error, ValueError, "device must be one of cpu", "on this machine, got 'cuda:77': choose one of them")
     assert not list(weights.glob(f"{config}*"))
 
@@ -407,6 +375,6 @@ def test_device_that_this_machine_lacks(phantom, weights, config):
 def test_disk_without_room(phantom, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("common.files.shutil.disk_usage", lambda _: usage._replace(free=10))
-    error = fail(phantom, "pretrain_global", tmp_path, slices_in_memory_gib=0)
+    error = phantom.fail("pretrain_global", tmp_path, slices_in_memory_gib=0)
     assert_says(error, OSError, "must have room for the", "slices", "MiB free", "choose another cache_dir")
     assert not (tmp_path / "models").exists() and not list(phantom.cache_dir.glob("*.slices"))

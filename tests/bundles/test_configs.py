@@ -14,12 +14,12 @@ from monai.bundle.config_item import ComponentLocator
 
 from common.checkpoints import save_atomically
 from common.networks import UNet2d
+from tests.phantoms import OPTIONS, TRAINING, contents
+from tests.places import BUNDLE, BUNDLES, CONFIGS
+from tests.processes import undisturbed
 
-from .conftest import BUNDLE, BUNDLES, OPTIONS, contents, undisturbed
-
-TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS}
-FILES = [path for bundle in BUNDLES.values() for path in sorted((bundle / "configs").glob("*.json"))]
+BY_HAND = [bundle / "configs" / "splits.json" for bundle in BUNDLES.values()]
 
 REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
 # Ids that are asked for from outside: by `monai.bundle run`, or as what every config has (see metadata.json and MONAI's
@@ -74,32 +74,36 @@ def refuse_duplicates(pairs):
     return dict(pairs)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parents[1].name} {path.stem}")
+@pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.parents[1].name)
 def test_is_json_without_duplicate_keys(path):
-    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
+    assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
+
+
+def test_every_config_is_tested_here():
     overlays = {f"multi_gpu_{name}" for name in TRAINING}
-    assert content and path.stem in {*OPTIONS, *overlays, "metadata", "splits"}, "list new configs in conftest.OPTIONS"
+    found = {path.stem for path in CONFIGS.glob("*.json")}
+    assert found <= {*OPTIONS, *overlays, "metadata", "splits"}, "list new configs in phantoms.OPTIONS"
 
 
 @pytest.mark.parametrize(
-    ("config", "workflow_type"),
-    WORKFLOWS.items(),
-    ids=WORKFLOWS,
+    ("name", "config"),
+    [*(("acdc", config) for config in WORKFLOWS), ("prostate", "train"), ("mmwhs", "train")],
 )
-def test_has_the_properties_that_monai_defines(any_phantom, tmp_path, config, workflow_type):
-    configs = any_phantom.bundle / "configs"
-    num_classes = len(contents(any_phantom.bundle)[config]["class_names"])
+def test_has_the_properties_that_monai_defines(request, tmp_path, name, config):
+    phantom = request.getfixturevalue("phantom" if name == "acdc" else f"{name}_phantom")
+    configs = phantom.bundle / "configs"
+    num_classes = len(contents(phantom.bundle)[config]["class_names"])
     for name in ("model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
         save_atomically(UNet2d(num_classes=num_classes).state_dict(), tmp_path / "models" / name)
-    settings = any_phantom.settings(config, tmp_path)
+    settings = phantom.settings(config, tmp_path)
     if config == "inference":
-        settings["input"] = any_phantom.image(next(iter(any_phantom.items)))
+        settings["input"] = phantom.image(next(iter(phantom.items)))
     with undisturbed():
         workflow = ConfigWorkflow(
             config_file=str(configs / f"{config}.json"),
             meta_file=str(configs / "metadata.json"),
             logging_file=False,
-            workflow_type=workflow_type,
+            workflow_type=WORKFLOWS[config],
             **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},
         )
         workflow.initialize()

@@ -9,20 +9,11 @@ import pytest
 from filelock import FileLock
 
 from common.checkpoints import save_atomically
-from common.errors import root_cause
 from common.files import WriteError
 from common.networks import UNet2d
 from common.runs import LOCK, FolderInUse, claimed
-
-from .conftest import BUNDLE, OPTIONS, contents
-
-TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
-
-
-def run_and_fail(phantom, config, folder, **overrides):
-    with pytest.raises(RuntimeError) as caught:
-        phantom.run(config, folder, **overrides)
-    return root_cause(caught.value)
+from tests.phantoms import TRAINING, contents
+from tests.places import BUNDLE
 
 
 def test_every_run_claims_its_folders_before_it_works():
@@ -38,26 +29,26 @@ def test_every_run_claims_its_folders_before_it_works():
 
 
 @pytest.mark.parametrize(
-    ("config", "folder"), [*((name, "output_dir") for name in OPTIONS), *((name, "ckpt_dir") for name in TRAINING)]
+    ("config", "folder"), [("train", "output_dir"), ("train", "ckpt_dir"), ("inference", "output_dir")]
 )
 def test_second_run_in_a_folder_is_refused(phantom, tmp_path, config, folder):
     name = config if folder == "output_dir" else "models"
     (tmp_path / name).mkdir()
     with FileLock(tmp_path / name / LOCK):
-        error = run_and_fail(phantom, config, tmp_path)
+        error = phantom.fail(config, tmp_path)
     assert isinstance(error, FolderInUse) and f"{tmp_path / name} is in use by another run" in str(error)
     assert claimed() == []
 
 
-@pytest.mark.parametrize("config", OPTIONS)
+@pytest.mark.parametrize("config", ["train", "inference"])
 def test_folder_that_is_a_file(phantom, tmp_path, config):
     (tmp_path / config).touch()
-    error = run_and_fail(phantom, config, tmp_path)
+    error = phantom.fail(config, tmp_path)
     assert isinstance(error, WriteError) and f"{tmp_path / config} cannot be written to: a file has the" in str(error)
 
 
 def test_failed_run_leaves_no_folder(phantom, tmp_path):
-    assert "no such file" in str(run_and_fail(phantom, "evaluate", tmp_path))
+    assert "no such file" in str(phantom.fail("evaluate", tmp_path))
     assert claimed() == [] and list(tmp_path.iterdir()) == []
 
 

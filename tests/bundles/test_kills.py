@@ -11,9 +11,8 @@ import torch
 
 from common.checkpoints import save_atomically
 from common.networks import UNet2d
-from tests.conftest import REPOSITORY
-
-from .conftest import as_text
+from tests.phantoms import as_text
+from tests.places import REPOSITORY
 
 
 def kill(phantom, folder):
@@ -21,7 +20,7 @@ def kill(phantom, folder):
     torch.manual_seed(0)
     weights = {name: value for name, value in UNet2d(4).state_dict().items() if name.startswith("encoder.")}
     save_atomically(weights, folder / "start" / "pretrained_encoder.pt")
-    options = {"steps": 3, "pretrained_dir": folder / "start", "initialisation": "encoder"}
+    options = {"steps": 2, "pretrained_dir": folder / "start", "initialisation": "encoder"}
     options["train#handlers#6#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
     settings = {key: as_text(value) for key, value in phantom.settings("train", folder, **options).items()}
     task = {"bundle": str(phantom.bundle), "folder": str(folder), "config": "train", "settings": settings}

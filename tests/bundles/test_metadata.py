@@ -9,11 +9,10 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
 import common
-from tests.conftest import REPOSITORY, SHARED_DATA
+from tests.phantoms import OPTIONS, contents
+from tests.places import BUNDLES, CONFIGS, REPOSITORY
+from tests.processes import undisturbed
 
-from .conftest import BUNDLES, OPTIONS, undisturbed
-
-SCHEMA = SHARED_DATA / "monai" / "meta_schema_20240725.json"
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -32,11 +31,10 @@ def pinned_versions():
     return dict(line.split("==") for line in lines if "==" in line)
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason=f"MONAI's schema is not at {SCHEMA}")
-def test_follows_the_schema_of_monai(metadata):
+def test_follows_the_schema_of_monai(metadata, monai_schema):
     jsonschema = pytest.importorskip("jsonschema")
-    assert metadata["schema"].endswith(SCHEMA.name)
-    jsonschema.validate(metadata, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert metadata["schema"].endswith(monai_schema.name)
+    jsonschema.validate(metadata, json.loads(monai_schema.read_text(encoding="utf-8")))
 
 
 def test_has_the_keys_that_monai_requires(metadata):
@@ -79,40 +77,34 @@ def test_nothing_is_said_to_be_measured_before_it_is(bundle, metadata):
         assert "not measured" in (bundle / "docs" / "README.md").read_text(encoding="utf-8").lower()
 
 
-@pytest.mark.parametrize("config", OPTIONS)
-def test_classes_are_those_of_the_config(bundle, metadata, config):
+def test_all_configs_have_one_network(bundle):
+    first, *others = ({name: one[name] for name in ("network_def", "class_names")} for one in contents(bundle).values())
+    assert len(others) == len(OPTIONS) - 1 and all(other == first for other in others)
+
+
+def test_classes_are_those_of_the_config(bundle, metadata):
     parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / f"{config}.json"))
+    parser.read_config(str(bundle / "configs" / "train.json"))
     names = parser.get_parsed_content("class_names")
     assert list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()) == names
     assert names[0] == "background"
     assert parser.get_parsed_content("network_def").head[-1].out_channels == len(names)
 
 
-@pytest.mark.parametrize("config", ["train", "inference"])
-def test_network_takes_and_gives_what_is_stated(bundle, config):
-    # n = 1 gives the smallest size of the stated shape; the function raises if channels or type are not as stated.
-    for n in (1, 3):
-        verify_net_in_out(
-            "network_def",
-            meta_file=str(bundle / "configs" / "metadata.json"),
-            config_file=str(bundle / "configs" / f"{config}.json"),
-            device="cpu",
-            n=n,
-        )
+# n = 1 gives the smallest size of the stated shape; the function raises if channels or type are not as stated.
+@pytest.mark.parametrize("n", [1, 3])
+def test_network_takes_and_gives_what_is_stated(bundle, n):
+    configs = bundle / "configs"
+    files = {"meta_file": str(configs / "metadata.json"), "config_file": str(configs / "inference.json")}
+    verify_net_in_out("network_def", device="cpu", n=n, **files)
 
 
-def test_licence_is_that_of_the_repository(bundle):
-    text = (bundle / "LICENSE").read_text(encoding="utf-8")
-    assert "Apache License" in text and text == (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
-
-
-def test_logging_conf_is_accepted(bundle):
+def test_logging_conf_is_accepted():
     # MONAI refuses, with a ValueError, handlers and arguments other than the plain ones of the standard library.
     with undisturbed():
         ConfigWorkflow(
-            config_file=str(bundle / "configs" / "inference.json"),
-            logging_file=str(bundle / "configs" / "logging.conf"),
+            config_file=str(CONFIGS / "inference.json"),
+            logging_file=str(CONFIGS / "logging.conf"),
             workflow_type="inference",
         )
 

@@ -14,9 +14,7 @@ from monai.bundle import ConfigParser
 
 from common.checkpoints import save_atomically
 from common.networks import UNet2d
-from tests.conftest import REPOSITORY
-
-from .conftest import BUNDLE, CONFIGS
+from tests.places import BUNDLE, CONFIGS, REPOSITORY
 
 STAGES = ("pretrain_global", "pretrain_local", "train")
 OVERLAYS = {name: json.loads((CONFIGS / f"multi_gpu_{name}.json").read_text(encoding="utf-8")) for name in STAGES}

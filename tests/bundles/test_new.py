@@ -11,8 +11,7 @@ from bundles.facts import FACTS_FILE, FactsError
 from bundles.new import new, propose_split
 from bundles.write import describe, write
 from common.data.volume_files import DatasetError
-
-from .conftest import BUNDLE
+from tests.places import BUNDLE
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from common.networks import UNet2d
 from experiments.results import cell_of, read_any_result
 from experiments.ship import model_card
 from release.results import metrics_of
-from tests.conftest import REPOSITORY
-
-from .conftest import BUNDLE, CONFIGS, undisturbed
+from tests.places import BUNDLE, CONFIGS, REPOSITORY
+from tests.processes import undisturbed
 
 METADATA = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
 WEIGHTS = METADATA["weights"]
 FILES = ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt", "model.pt")
-NUM_VOLUMES = 3
+NUM_VOLUMES = 1
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ import pytest
 
 from bundles.facts import FACTS_FILE, read_facts
 from bundles.write import STAGES, bundles_of_repository, write_folder, written
-from tests.conftest import REPOSITORY
-
-from .conftest import BUNDLES, OPTIONS, contents
+from tests.phantoms import OPTIONS, contents
+from tests.places import BUNDLES, REPOSITORY
 
 CONFIGS = sorted(path.name.removesuffix(".jinja") for path in STAGES.glob("*.json.jinja"))
 MOST_LINES = {"train": 140, "pretrain_global": 100, "pretrain_local": 100, "evaluate": 90, "inference": 80}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import monai.bundle
 import pytest
 
 from common.command_line import CommandLineError, _read, check, check_arguments
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
+from tests.processes import run_here
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 DOCUMENTS = sorted(
@@ -60,8 +60,7 @@ def test_documents_have_commands():
         TRAIN + """ --extra_unlabelled_ids "['a']" --device "$torch.device('cpu')" --cache_dir '$None' --resume True""",
         TRAIN
         + " --tracking mlflow --run_name x --experiment_name y --learning_rate 1 --teacher '' --augmentation none",
-        TRAIN
-        + " --train#trainer#max_epochs 3 --train::dataset::num_workers 0 --preprocessing#transforms#6#shrink [1,1,1]",
+        TRAIN + " --train#trainer#max_epochs 3 --train::dataset::num_workers 0 --train#handlers#1#interval 2",
         TRAIN + " --spacing_mm [1,1.5] --image_size 192,192 --_meta_#version 1.2.3 --+extra_unlabelled_ids [a,b]",
         TRAIN + " --trim_margin_mm 10 --label_values {0:0,5:1} --num_labelled '@seed' --class_names [a,b,c]",
         TRAIN
@@ -84,7 +83,7 @@ WRONG = {
     TRAIN + " --train#trainer#max_epoch 3": "at train#trainer has no 'max_epoch'.*--train#trainer#max_epochs",
     TRAIN + " --train#trainr#max_epochs 3": "Write --train#trainer",
     TRAIN + " --train#dataset#num_worker 0": "Write --train#dataset#num_workers",
-    TRAIN + " --preprocessing#transforms#16#shrink 1": "has no '16'",
+    TRAIN + " --train#handlers#99#interval 1": "has no '99'",
     TRAIN + " --+extra_ids [a]": "no option",
     TRAIN + " --steps two": "--steps must be a whole number, got 'two'",
     TRAIN + " --steps 1e4": "--steps must be a whole number, got 10000.0",
@@ -208,11 +207,10 @@ def test_other_commands_of_monai_are_not_checked(monkeypatch, command):
     check()
 
 
-def test_a_slip_ends_a_run_with_one_line():
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json"]
-    done = subprocess.run([*command, "--num_labeled", "2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+def test_a_slip_ends_a_run_with_one_line(capsys):
+    command = ["monai.bundle", "run", "training", "--config_file", "configs/train.json", "--num_labeled", "2"]
+    assert run_here(REPOSITORY / "bundle_acdc", *command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
         "Cause: CommandLineError: --num_labeled is no option: configs/train.json has no 'num_labeled'. "
         "Write --num_labelled if that is meant."
     )

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from common.records import RecordError, parse_record, read_record, write_record
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 CONTENT = {
     "name": "Ärzte",

@@ -16,7 +16,7 @@ import pytest
 from common import runs
 from common.files import WriteError
 from common.runs import LOCK, FolderInUse, claim, claimed, release
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 # As another process does it, without the seconds that importing takes.
 HOLDER = (

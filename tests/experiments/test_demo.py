@@ -10,7 +10,7 @@ import pytest
 
 from experiments import demo as module
 from experiments.demo import TASKS, demo
-from tests.bundles.conftest import undisturbed
+from tests.processes import undisturbed
 
 CLASSES = {"acdc": {"RV", "Myo", "LV"}, "prostate": {"PZ", "CZ"}, "mmwhs": {"Myo", "LA", "LV", "RA", "RV", "AA", "PA"}}
 
@@ -33,7 +33,10 @@ def tiny(monkeypatch):
         monkeypatch.setitem(TASKS, name, dataclasses.replace(task, write=write, geometry=geometry))
 
 
-@pytest.mark.parametrize("dataset", TASKS)
+# The bundles of all datasets are run by tests/bundles; here it is the demonstration that is tested.
+@pytest.mark.parametrize(
+    "dataset", ["acdc", *(pytest.param(name, marks=pytest.mark.slow) for name in TASKS if name != "acdc")]
+)
 def test_whole_chain_for_each_dataset(tiny, tmp_path, capsys, dataset):
     root = tmp_path / "demo"
     with undisturbed():

@@ -41,7 +41,7 @@ from experiments.gpu.slices import (
 )
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
 from phantom import write_acdc_phantom
-from tests.bundles.conftest import PREPROCESSING
+from tests.phantoms import PREPROCESSING
 
 BUNDLE = bundle_of("acdc")
 SPLITS = BUNDLE / "configs" / "splits.json"

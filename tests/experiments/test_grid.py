@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe, Schedule, cells_of, paper_dice
-from tests.conftest import REPOSITORY, SHARED_DATA
+from tests.places import REPOSITORY
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])
 CHANGES = {
@@ -212,12 +212,9 @@ def test_rows_without_a_number_of_the_paper_are_random_weights_and_own_recipes()
 
 
 @pytest.mark.parametrize("dataset", ["acdc", "prostate", "mmwhs"])
-def test_table_6_is_the_papers(dataset):
-    path = SHARED_DATA / "paper" / "tables.json"
-    if not path.is_file():
-        pytest.skip(f"the paper's tables as numbers are not at {path}")
+def test_table_6_is_the_papers(dataset, paper_tables):
     numbers = dict(flatten(paper_dice(6, dataset)))
-    for (strategy, number, *blocks), dice in flatten(json.loads(path.read_text())["table_6"][dataset]):
+    for (strategy, number, *blocks), dice in flatten(json.loads(paper_tables.read_text())["table_6"][dataset]):
         row = strategy if blocks in ([], ["d3"]) else f"{strategy}.{blocks[0]}"
         assert numbers.pop((row, int(number))) == dice
     assert set(numbers) <= {("random", "all")}

@@ -16,7 +16,7 @@ from experiments.cells import stages_of
 from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
 from experiments.ship import ship
 from release.results import ResultError
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 from .made_up import DICE, make_result
 

@@ -22,7 +22,7 @@ from common.networks import UNet2d
 from label.server import LabelServer, copy_app, serve
 from phantom import write_acdc_phantom, write_reoriented
 from release.export import export
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 BUNDLES = sorted(path.parents[1].name for path in REPOSITORY.glob("bundle_*/configs/inference.json"))
 UNTRAINED = "bundle_untrained"  # the first bundle once more, with pre-trained weights only

@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 
 def named_packages(bundle: Path) -> dict[str, str]:

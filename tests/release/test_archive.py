@@ -15,7 +15,7 @@ import pytest
 from release.archive import check_archive, verify
 from release.source import ReleaseError
 
-from .conftest import NAME
+from .made_up_repository import NAME
 
 
 @pytest.fixture

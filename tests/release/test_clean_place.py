@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from monai.bundle import verify_metadata
 
-from tests.bundles.conftest import BUNDLES, as_text, make_phantom
-from tests.conftest import SHARED_DATA
+from tests.phantoms import Phantom, as_text
+from tests.places import BUNDLES, SHARED_DATA
 
-from .conftest import run_clean
+from .clean_process import run_clean
 
-SCHEMA = SHARED_DATA / "monai" / "meta_schema_20240725.json"
 REAL = {  # a real volume, if there is one
     "acdc": "acdc/training/patient001/patient001_frame01.nii.gz",
     "prostate": "prostate/Task05_like/imagesTr/*.nii.gz",
@@ -38,9 +37,12 @@ OWN_PATHS = ("cache_dir", "ckpt_dir", "output_dir", "checkpoint")  # those in th
     scope="module",
     params=["acdc", *(pytest.param(name, marks=pytest.mark.slow) for name in BUNDLES if name != "acdc")],
 )
-def phantom(request, tmp_path_factory):
+def phantom(request, phantom, tmp_path_factory):
     """The phantom of the dataset of each bundle in turn, in an otherwise empty folder."""
-    return make_phantom(request.param, tmp_path_factory.mktemp(request.param))
+    original = phantom if request.param == "acdc" else request.getfixturevalue(f"{request.param}_phantom")
+    root = tmp_path_factory.mktemp("place") / request.param
+    shutil.copytree(original.root, root)
+    return Phantom(root, original.bundle)
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +114,10 @@ def test_load_gives_the_network_with_its_weights(found):
     assert found["loaded"]
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason=f"MONAI's schema is not at {SCHEMA}")
-def test_metadata_follow_the_schema(phantom, archive, tmp_path):
+def test_metadata_follow_the_schema(phantom, archive, monai_schema, tmp_path):
     pytest.importorskip("jsonschema", reason="MONAI checks a schema with jsonschema")
     unpack(archive, tmp_path)
-    shutil.copyfile(SCHEMA, tmp_path / "schema.json")  # where MONAI finds one it fetches none
+    shutil.copyfile(monai_schema, tmp_path / "schema.json")  # where MONAI finds one it fetches none
     metadata = tmp_path / phantom.bundle.name / "configs" / "metadata.json"
     verify_metadata(meta_file=str(metadata), filepath=str(tmp_path / "schema.json"))  # raises where it is wrong
 

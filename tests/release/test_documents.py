@@ -10,9 +10,9 @@ import monai.bundle.scripts
 import pytest
 
 from release.documents import relink
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
-from .conftest import NAME, PARTS
+from .made_up_repository import NAME, PARTS
 
 FRONT_MATTER = re.compile(r"---\n(.*?)\n---\n(.*)", re.DOTALL)
 

@@ -17,9 +17,10 @@ from monai.bundle import download, download_large_files, load_bundle_config
 
 from common.checkpoints import content_hash
 from release.source import ReleaseError
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
-from .conftest import NAME, edit, run_clean
+from .clean_process import run_clean
+from .made_up_repository import NAME, edit
 
 ENCODER = "pretrained_encoder.pt"
 

@@ -19,10 +19,10 @@ from common.networks import UNet2d
 from common.records import write_record
 from release.export import export
 from release.source import ReleaseError
-from tests.conftest import REPOSITORY
 from tests.experiments.made_up import make_result
+from tests.places import REPOSITORY
 
-from .conftest import CELL, DICE, NAME, PARTS, copy_bundle, edit, git
+from .made_up_repository import CELL, DICE, NAME, PARTS, copy_bundle, edit, git
 
 STEM = f"{NAME}_v{json.loads((REPOSITORY / NAME / 'configs' / 'metadata.json').read_text(encoding='utf-8'))['version']}"
 TEXTS = {".py", ".json", ".conf", ".md"}

@@ -14,10 +14,12 @@ from pathlib import Path
 import nibabel
 import pytest
 
-from tests.bundles.conftest import BUNDLES, as_text, make_phantom
+from tests.phantoms import as_text, make_phantom
+from tests.places import BUNDLES
 
-from .conftest import NAME, run_clean
+from .clean_process import run_clean
 from .environments import install_packages, link_packages, named_packages
+from .made_up_repository import NAME
 
 COMMAND_LINE = "monai.bundle.__main__"
 # What code that the bundle uses imports when it needs it, without requiring it; where that is written.

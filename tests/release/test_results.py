@@ -11,8 +11,8 @@ import pytest
 from common.records import write_record
 from experiments.grid import SCHEDULES, Cell, Pretraining
 from release.results import EVALUATIONS, ResultError, metrics_of, parse_result, short_hash
-from tests.conftest import REPOSITORY
 from tests.experiments.made_up import DICE, make_result
+from tests.places import REPOSITORY
 
 CELL = Cell("acdc", Pretraining("GD"), 1, "c2", 3, SCHEDULES["reduced"])
 OTHER = Cell("acdc", Pretraining("GR"), 1, "c2", 3, SCHEDULES["reduced"])

@@ -11,9 +11,10 @@ import torch
 
 from phantom import write_acdc_phantom
 from release.export import export
-from tests.bundles.conftest import PREPROCESSING
+from tests.phantoms import PREPROCESSING
 
-from .conftest import NAME, copy_bundle, run_clean
+from .clean_process import run_clean
+from .made_up_repository import NAME, copy_bundle
 
 OTHER = "bundle_other"
 

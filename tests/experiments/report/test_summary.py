@@ -12,7 +12,7 @@ from experiments.grid import RECIPES, SCHEDULES
 from experiments.report import report
 from experiments.report.summary import with_summary
 from experiments.reproduce import RESULTS
-from tests.conftest import REPOSITORY
+from tests.places import REPOSITORY
 
 from .made_up import make_cell, make_report, tables, write
 

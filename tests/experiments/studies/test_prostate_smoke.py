@@ -11,7 +11,7 @@ from common.records import read_record
 from experiments.studies import prostate_smoke as module
 from experiments.studies.prostate_smoke import prostate_smoke
 from phantom import write_prostate_phantom
-from tests.bundles.conftest import undisturbed
+from tests.processes import undisturbed
 
 SMALL = {
     **{"image_size": [64, 64], "spacing_mm": 2.0, "n4_iterations": [5, 5]},
