@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from .places import REPOSITORY, SHARED_DATA, SHARED_DATA_VARIABLE, real_data, where_real_data_is  # noqa: F401
+from .places import SHARED_DATA_VARIABLE, real_data, where_real_data_is
 
 if TYPE_CHECKING:
     from .phantoms import Phantom

@@ -79,6 +79,7 @@ def test_what_is_right_passes(command):
 
 WRONG = {
     TRAIN + " --num_labeled 2": "no option.*Write --num_labelled",
+    TRAIN + " --combination c2": "--combination is called --draw now: write that",
     TRAIN + " --run_name x": "--run_name is no option: configs/train.json has no 'run_name'",
     TRAIN + " --train#trainer#max_epoch 3": "at train#trainer has no 'max_epoch'.*--train#trainer#max_epochs",
     TRAIN + " --train#trainr#max_epochs 3": "Write --train#trainer",
