@@ -62,8 +62,7 @@ class Lineage:
         }
         self._ancestors: dict[str, dict[str, Any] | None] = {}
         self._text: str | None = None
-        for path in made_from:
-            self.start_from(path)
+        self._unread = [path for path in made_from if path]
 
     def start_from(self, path: str | os.PathLike[str] | None) -> None:
         """Add a file of weights that the stage starts from, with all that it was made from itself.
@@ -71,6 +70,7 @@ class Lineage:
         Raises:
             CheckpointError: if the file has a record that cannot be read.
         """
+        self._read()
         sha256 = content_hash(path) if path else None
         if path is None or sha256 is None:
             return
@@ -80,12 +80,18 @@ class Lineage:
         self._ancestors[sha256] = record
         self._text = None
 
+    def _read(self) -> None:
+        """Read the files that the stage starts from, once: the run may write others in their place."""
+        while self._unread:
+            self.start_from(self._unread.pop(0))
+
     def check_leaks(self, test: Sequence[Content]) -> None:
         """Compare all volumes with each other and with those of the test, see `leaks.check`.
 
         Raises:
             LeakError: if the same image is in two subsets that must not share any.
         """
+        self._read()
         ancestors: dict[str, list[Content]] = {}
         for stage, name, entry in _used({**self._own, "volumes": {}, "ancestors": self._ancestors}):
             ancestors.setdefault(f"{name} (of the earlier {stage})", []).append(entry)
@@ -93,6 +99,7 @@ class Lineage:
 
     def compared(self) -> dict[str, Any]:
         """Return what must be the same for a run to be continued: all but the number of steps."""
+        self._read()
         settings = {name: value for name, value in self._own["settings"].items() if name != _STEPS}
         made_from: dict[str, list[str]] = {}
         for sha256, name in sorted(self._own["made_from"].items()):
@@ -106,6 +113,7 @@ class Lineage:
 
     def records(self) -> dict[str, bytes]:
         """Return what `save_atomically` is to put into the archive."""
+        self._read()
         if self._text is None:
             ancestors = dict(sorted(self._ancestors.items()))
             self._text = json.dumps({"version": _VERSION, **self._own, "ancestors": ancestors}, sort_keys=True)

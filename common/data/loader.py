@@ -29,8 +29,6 @@ class BatchLoader:
     batches that an uninterrupted one would have seen. Slices that are not in memory are drawn and read ahead in a
     thread, which ends with the iterator.
 
-    A first batch is made on construction. So wrong settings fail before the run writes anything.
-
     Args:
         slices: the slices that are drawn from.
         sampler: maps a generator to indices (B,).
@@ -39,7 +37,7 @@ class BatchLoader:
         seed: of the whole run.
 
     Raises:
-        ValueError: if `steps_per_epoch` is not positive, or no batch can be made, for the reason that the message has.
+        ValueError: if `steps_per_epoch` is not positive.
     """
 
     def __init__(
@@ -58,6 +56,13 @@ class BatchLoader:
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.first_step = 0
+
+    def prepare(self) -> None:
+        """Make one batch, so that wrong settings fail before a run has started.
+
+        Raises:
+            ValueError: if no batch can be made, for the reason that the message has.
+        """
         self.batch(0)
 
     def __len__(self) -> int:
@@ -112,6 +117,11 @@ class PairLoader:
         self.first = first
         self.second = second
         self.first_step = 0
+
+    def prepare(self) -> None:
+        """Make one batch of each, see `BatchLoader.prepare`."""
+        self.first.prepare()
+        self.second.prepare()
 
     def __len__(self) -> int:
         return len(self.first)

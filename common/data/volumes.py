@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 class VolumeDataset(Dataset):
     """Preprocess volumes once and hold them, or read them one by one when they are iterated.
 
-    Cached transforms are computed first, in several processes (see `fill_cache`). The whole transform of every item
-    then follows here: at once or, if the dataset is lazy, whenever the item is asked for. All unusable volumes are
-    reported together; a lazy dataset does so at the end of an iteration.
+    The first use, or `prepare`, computes cached transforms, in several processes (see `fill_cache`). Then the whole
+    transform of every item follows here: at once or, if the dataset is lazy, whenever the item is asked for. All
+    unusable volumes are reported together; a lazy dataset does so at the end of an iteration.
 
     Args:
         data: items with the paths "image" and, where labels are wanted, "label"; other entries are passed on.
@@ -37,7 +37,7 @@ class VolumeDataset(Dataset):
         required: whether every volume is needed. If not, the unusable ones are left out and the log says which.
 
     Raises:
-        VolumeError: lists every file that could not be used, and why, if they are required.
+        VolumeError: (on first use) lists every file that could not be used, and why, if they are required.
     """
 
     def __init__(
@@ -49,19 +49,42 @@ class VolumeDataset(Dataset):
         lazy: bool = False,
         required: bool = True,
     ) -> None:
+        super().__init__(data, transform)
+        self.num_workers = num_workers
+        self.progress = progress
+        self.lazy = lazy
         self.required = required
-        for step in transform.transforms:
-            if isinstance(step, CachedTransformd):
-                # Of several processes the first computes. An error comes again, with what is wrong with labels.
-                with idist.one_rank_first(), suppress(VolumeError):
-                    fill_cache([item[str(step.key)] for item in data], step, num_workers, progress)
-        if lazy:
-            super().__init__(data, transform)
-        else:
-            super().__init__(list(_load(data, transform, progress, required)))
+        self._is_filled = False
+        self._volumes: list[dict[str, Any]] | None = None  # those that are held
+
+    def prepare(self) -> None:
+        """Fill the cache and, unless the dataset is lazy, preprocess all volumes; done once.
+
+        Raises:
+            VolumeError: see the class.
+        """
+        if not self._is_filled:
+            for step in self.transform.transforms:
+                if isinstance(step, CachedTransformd):
+                    paths = [item[str(step.key)] for item in self.data]
+                    # Of several processes the first computes. An error comes again, with what is wrong with labels.
+                    with idist.one_rank_first(), suppress(VolumeError):
+                        fill_cache(paths, step, self.num_workers, self.progress)
+            self._is_filled = True
+        if not self.lazy and self._volumes is None:
+            self._volumes = list(_load(self.data, self.transform, self.progress, self.required))
+
+    def __len__(self) -> int:
+        """Return the number of items, or of those that can be used once they are held."""
+        return len(self.data if self._volumes is None else self._volumes)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.data) if self.transform is None else _load(self.data, self.transform, False, self.required)
+        self.prepare()
+        return _load(self.data, self.transform, False, self.required) if self._volumes is None else iter(self._volumes)
+
+    def _transform(self, index: int) -> Any:
+        self.prepare()
+        return super()._transform(index) if self._volumes is None else self._volumes[index]
 
 
 def _load(

@@ -24,14 +24,14 @@ class PredictLabeld(MapTransform):
 
     Args:
         keys: of the preprocessed volume, (1, H, W, D) float32.
-        network: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes; taken out of training mode for good.
+        network: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes; set to evaluation mode.
         inferer: runs the network on a volume (1, 1, H, W, D), slice by slice.
         label_key: gets the prediction, (1, H, W, D) uint8, values 0 to K - 1.
     """
 
     def __init__(self, keys: KeysCollection, network: nn.Module, inferer: Inferer, label_key: str = "label") -> None:
         super().__init__(keys)
-        self.network = network.eval()
+        self.network = network
         self.inferer = inferer
         self.label_key = label_key
 
@@ -39,6 +39,7 @@ class PredictLabeld(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the items with the prediction among them."""
         result = dict(data)
+        self.network.eval()
         device = next(self.network.parameters()).device
         for key in self.key_iterator(result):
             volume = torch.as_tensor(result[key]).as_subclass(Tensor).float()

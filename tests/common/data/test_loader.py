@@ -148,7 +148,9 @@ class Watched(UniformSampler):
 
 def make_watched(mapped=True, fail_at=None):
     slices = make_slices(mapped=mapped)
-    return BatchLoader(slices, Watched(slices, 4, fail_at), ContrastiveViews("GR", RandomIntensity()), 5)
+    loader = BatchLoader(slices, Watched(slices, 4, fail_at), ContrastiveViews("GR", RandomIntensity()), 5)
+    loader.prepare()
+    return loader
 
 
 def test_mapped_slices_are_read_two_batches_ahead_in_one_thread():
@@ -184,5 +186,5 @@ def test_an_error_while_reading_ahead_comes_with_its_batch():
 def test_what_no_batch_can_be_made_of_fails_at_once(mapped):
     slices = make_slices(labelled=True, mapped=mapped)
     with pytest.raises(ValueError, match="images must be at least 3.* got 2; use a larger batch"):
-        BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3), 5)
-    BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3, elastic=None), 5)
+        BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3), 5).prepare()
+    BatchLoader(slices, UniformSampler(slices, 2), FineTuningViews(3, elastic=None), 5).prepare()

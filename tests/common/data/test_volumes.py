@@ -89,9 +89,12 @@ def test_volumes_are_preprocessed_once_and_held(tmp_path, cached):
 
 def test_a_second_dataset_computes_nothing(tmp_path):
     items = make_items(tmp_path)
-    first = load(items, tmp_path / "cache")
+    first, second = load(items, tmp_path / "cache"), load(items[::-1], tmp_path / "cache")
+    assert Count.calls == 0  # nothing before it is asked for
+    first.prepare()
     assert Count.calls == 3
-    second = load(items[::-1], tmp_path / "cache")
+    first.prepare()
+    second.prepare()
     assert Count.calls == 3
     assert [volume["id"] for volume in second] == ["patient2", "patient1", "patient0"]
     for volume, other in zip(first, reversed(list(second)), strict=True):
@@ -101,7 +104,8 @@ def test_a_second_dataset_computes_nothing(tmp_path):
 def test_a_lazy_dataset_gives_the_same_and_holds_nothing(tmp_path):
     items = make_items(tmp_path)
     held, lazy = (load(items, tmp_path / "cache", lazy=lazy) for lazy in (False, True))
-    assert len(lazy) == 3 and Count.calls == 3  # preprocessed at once, each once
+    lazy.prepare()
+    assert len(lazy) == 3 and Count.calls == 3  # preprocessed once
     for first, second, third in zip(held, lazy, lazy, strict=True):
         assert first["id"] == second["id"] and set(first) == set(second)
         for key in ("image", "label"):
@@ -130,8 +134,8 @@ def test_slices_of_a_lazy_dataset(tmp_path):
 
 def test_without_a_cache_every_dataset_computes(tmp_path):
     items = make_items(tmp_path, 2)
-    load(items)
-    load(items)
+    load(items).prepare()
+    load(items).prepare()
     assert Count.calls == 4
 
 
@@ -186,12 +190,12 @@ def test_a_failing_transform_names_the_image(tmp_path):
     with pytest.raises(
         VolumeError, match=r"image0\.nii\.gz could not be preprocessed\. \(ZeroDivisionError: by zero\)"
     ):
-        VolumeDataset(items, Compose([fail]), progress=False)
+        VolumeDataset(items, Compose([fail]), progress=False).prepare()
 
 
 @pytest.mark.parametrize("progress", [True, False])
 def test_progress_is_shown_if_wanted(tmp_path, capsys, progress):
-    VolumeDataset(make_items(tmp_path, 1), make_transform(tmp_path / "cache"), 0, progress)
+    VolumeDataset(make_items(tmp_path, 1), make_transform(tmp_path / "cache"), 0, progress).prepare()
     output = capsys.readouterr().err
     assert ("Preprocessing volumes" in output, "Loading volumes" in output) == (progress, progress)
 
@@ -201,4 +205,4 @@ def test_interrupting_is_not_a_failure_of_a_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        VolumeDataset(make_items(tmp_path, 1), Compose([interrupt]), progress=False)
+        VolumeDataset(make_items(tmp_path, 1), Compose([interrupt]), progress=False).prepare()
