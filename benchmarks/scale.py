@@ -98,7 +98,7 @@ class Trial:
         self.batches = iter(BatchLoader(self.slices, self.sampler, views, steps_per_epoch=1))
         network = GlobalPretrainingNet(UNet2d(4), (side, side))
         # The argument is in torch's documentation, but not in its types.
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # untyped
         self.loss = GlobalContrastiveLoss(layout)
         self.inferer = AutocastInferer()
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]

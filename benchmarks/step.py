@@ -189,7 +189,7 @@ def make_trainer(
         views = ContrastiveViews("LR", RandomIntensity())
         sampler = contrastive_sampler(layout, slices)
     # The argument is in torch's documentation, but not in its types.
-    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]  # as in `UNet2d`
     return StageTrainer(
         device=device,
         max_epochs=1_000_000,

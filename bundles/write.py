@@ -26,6 +26,7 @@ NOT_COMPARED = {
     # A run may go on elsewhere, be looked at more often, and be made longer.
     *("device", "precision", "slices_in_memory_gib", "val_interval", "resume", "steps"),
 }
+_MOST_NAMED = 8  # differences of one file
 _FACTS_BY_EXPRESSION = {"label_values", "extra_unlabelled_ids"}
 
 
@@ -61,7 +62,7 @@ def write_folder(folder: Path, check: bool = False) -> list[tuple[Path, str]]:
         check: write nothing.
 
     Raises:
-        FactsError: if the facts are wrong.
+        FactsError: if the facts are wrong, or the metadata cannot be read.
     """
     changes = []
     for name, new in _texts(folder).items():
@@ -132,7 +133,12 @@ def render_json(environment: jinja2.Environment, name: str, **context: Any) -> d
 
 
 def describe(old: str | None, new: str) -> str:
-    """Say what differs between two texts of a file: of a config which ids, or nothing but the layout."""
+    """Say what differs between two texts of a file: of a config which ids, or nothing but the layout.
+
+    Args:
+        old: None where there is no file.
+        new: what is to be written.
+    """
     if old is None:
         return "new"
     try:
@@ -142,7 +148,8 @@ def describe(old: str | None, new: str) -> str:
     if before == after:
         return "another layout" if list(before) == list(after) else "another order"
     differences = list(_differences(before, after))
-    return "; ".join([*differences[:8], *([f"and {len(differences) - 8} more"] if len(differences) > 8 else [])])
+    more = [f"and {len(differences) - _MOST_NAMED} more"] if len(differences) > _MOST_NAMED else []
+    return "; ".join([*differences[:_MOST_NAMED], *more])
 
 
 def _makes_a_difference(option: str, value: Any) -> bool:
@@ -160,12 +167,23 @@ def _texts(folder: Path) -> dict[str, str]:
     texts = {name: source.read_text(encoding="utf-8") for name, source in _COPIES.items()}
     for name, content in written(read_facts(folder / FACTS_FILE)).items():
         if name == _METADATA:
-            path = folder / "configs" / name
-            content = {**json.loads(path.read_text(encoding="utf-8")), **content}
+            content = {**_own_metadata(folder / "configs" / name), **content}
             texts[f"configs/{name}"] = json.dumps(content, indent=4, ensure_ascii=False) + "\n"
         else:
             texts[f"configs/{name}"] = layout(content)
     return texts
+
+
+def _own_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a bundle, most of which is its own."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FactsError(
+            f"{path} must be the JSON that says what the bundle is, of which only a part is written ({error}): put it "
+            "back, for example from the last commit."
+        ) from error
+    return content
 
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

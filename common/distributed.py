@@ -147,5 +147,5 @@ def distribute(network: nn.Module, device: torch.device) -> DistributedDataParal
         What is called in training; it holds the network.
     """
     synchronise_batch_norm(network, device)
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in `UNet2d`
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)

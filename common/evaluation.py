@@ -100,9 +100,9 @@ class EvaluationReport:
         class_names: C names, the background's first.
         settings: what should be remembered beside the numbers: checkpoint, split, seed and so on. What JSON has no form
             for, such as a path or a device, is kept as its text, NaN and infinity as null.
+        dice: the metric that the evaluator computes, whose values are reported.
         pictures: draw pictures.
         overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
-        dice: the evaluator's metric, whose values are reported; None computes them.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class EvaluationReport:
         output_dir: str,
         class_names: Sequence[str],
         settings: Mapping[str, Any],
+        dice: VolumeDice,
         pictures: bool = True,
         overlap: Mapping[str, Any] | None = None,
-        dice: VolumeDice | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
@@ -131,10 +131,7 @@ class EvaluationReport:
     def collect(self, engine: Engine) -> None:
         """Note the scores of the volumes of the evaluator's output, and draw them."""
         outputs = engine.state.output
-        if self.dice is None:
-            values = VolumeDice(len(self.class_names))([o["pred"] for o in outputs], [o["label"] for o in outputs])
-        else:
-            values = self.dice.get_buffer()[-len(outputs) :]
+        values = self.dice.get_buffer()[-len(outputs) :]
         for item, output, dice in zip(engine.state.batch, outputs, values.cpu(), strict=True):
             prediction, label = output["pred"].cpu(), output["label"].cpu()
             scores = {

@@ -96,8 +96,10 @@ def batches(
         seed: see `BatchLoader`.
 
     Raises:
-        ValueError: if no batch can be made.
+        ValueError: if `steps_per_epoch` is not positive, or `batch_size` is below 1 or, with pseudo-labelled slices, 2.
     """
+    if pseudo_labelled is not None and batch_size < 2:
+        raise ValueError(f"batch_size must be at least 2 with a teacher, who labels half of it, got {batch_size!r}.")
     second = batch_size // 2 if pseudo_labelled is not None else 0
     first = BatchLoader(slices, UniformSampler(slices, batch_size - second), views, steps_per_epoch, seed)
     if pseudo_labelled is None:

@@ -1,4 +1,4 @@
-"""The folders that a run writes to: made, tried and claimed before the work begins, let go when it ends.
+"""The start of a run: its checks, and the folders that it writes to, made, tried and claimed until it ends.
 
 Of two runs in one folder each would overwrite what the other one has saved, so the second is refused. The lock is one
 of the system (`filelock`), which ends with its process however that ends: a killed run leaves nothing to clear up by

@@ -71,7 +71,7 @@ def own_statistics(network: nn.Module) -> Iterator[None]:
     """Let a network normalise with the statistics of this process alone for a while."""
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.SyncBatchNorm, CpuSyncBatchNorm))]
     for layer in layers:
-        layer.forward = MethodType(_BatchNorm.forward, layer)  # type: ignore[method-assign]
+        layer.forward = MethodType(_BatchNorm.forward, layer)  # type: ignore[method-assign]  # of this layer alone
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -63,9 +64,34 @@ def unknown_commands(document: Path) -> list[str]:
     return unknown
 
 
+def missing_names(document: Path) -> list[str]:
+    """List what the document's Python imports from this repository and does not get."""
+    blocks = re.findall(r"^```python[^\n]*\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    imports = [
+        (node.module, alias.name)
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module and (REPOSITORY / node.module.split(".")[0]).is_dir()
+        for alias in node.names
+    ]
+    return [f"{module}.{name}" for module, name in imports if not is_there(module, name)]
+
+
+def is_there(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_lead_somewhere(document):
     assert broken_links(document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_imports_are_there(document):
+    assert missing_names(document) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -79,7 +105,9 @@ def test_what_is_wrong_is_found(tmp_path):
         "# A title, here\n[a](page.md#a-title-here) [b](gone.md) [c](#nowhere) [d](https://example.org/x)\n"
         "python -m experiments demo, python -m experiments dmo, python -m nothing run, python -m release verify\n"
         "```\n[e](in_code.md)\n```\n"
+        "```python\nimport os\nfrom bundles.run import load_config, gone\nfrom experiments.stages import x\n```\n"
     )
+    assert missing_names(page) == ["bundles.run.gone", "experiments.stages.x"]
     assert broken_links(page) == ["gone.md", "#nowhere"]
     assert unknown_commands(page) == ["experiments dmo", "nothing"]
 

@@ -158,7 +158,7 @@ class UNet2d(GuardedNetwork):
         self.apply(initialise)
         # The format decides which kernels run and so the last bits: whoever makes the network gets the segmentation
         # that the configs give.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a keyword torch leaves untyped
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (N, num_classes, H, W) of images (N, in_channels, H, W), H and W multiples of 32."""

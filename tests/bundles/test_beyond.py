@@ -69,6 +69,11 @@ def test_a_student_is_refused_another_teacher(phantom, plain, student, tmp_path)
     assert "belongs to a run with other settings (made_from: model.pt changed" in str(error)
 
 
+def test_a_teacher_needs_a_half_of_the_batch(phantom, plain, tmp_path):
+    options = {"initialisation": "random", "teacher": plain / "models" / "model.pt", "batch_size": 1}
+    assert "batch_size must be at least 2 with a teacher" in str(phantom.fail("train", tmp_path, **options))
+
+
 def test_a_teacher_must_be_there(phantom, tmp_path):
     error = phantom.fail("train", tmp_path, initialisation="random", teacher=tmp_path / "gone.pt")
     assert "gone.pt: there is no such file" in str(error)

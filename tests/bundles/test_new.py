@@ -97,6 +97,19 @@ def test_what_changes_is_said_and_written_once(tmp_path, capsys):
     write(str(copy), check=True)
 
 
+@pytest.mark.parametrize("text", [None, "{"])
+def test_metadata_that_cannot_be_read_are_not_made_up(tmp_path, text):
+    copy = tmp_path / "bundle_copy"
+    shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("models", "cache", "output"))
+    path = copy / "configs" / "metadata.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(FactsError, match="metadata.json must be the JSON that says what the bundle is.*put it back"):
+        write(str(copy))
+    assert path.exists() == (text is not None)
+
+
 def test_a_bundle_that_there_is_not():
     with pytest.raises(FactsError, match="name must be acdc, mmwhs, prostate or a folder with a dataset.json, got 'x'"):
         write("x")

@@ -18,7 +18,7 @@ from monai.metrics import DiceMetric
 from monai.networks import one_hot
 
 import common.evaluation as evaluation
-from common.evaluation import EvaluationReport, VolumeDice, volume_dice
+from common.evaluation import EvaluationReport, VolumeDice, mean_dice, volume_dice
 
 CLASSES = ["background", "RV", "Myo", "LV"]
 NAN = float("nan")
@@ -151,8 +151,15 @@ def test_metric_needs_labels():
 # ---- EvaluationReport
 
 
+def reporting(folder, settings=None, pictures=False):
+    """Return the handler that reports to a folder, and the metric that it takes the values of."""
+    metric = mean_dice(4)["mean_dice"]
+    return EvaluationReport(str(folder), CLASSES, settings or {}, metric.metric_fn, pictures), metric
+
+
 def report(folder, volumes, settings=None, pictures=False):
-    evaluate(volumes, [EvaluationReport(str(folder), CLASSES, settings or {}, pictures)])
+    handler, metric = reporting(folder, settings, pictures)
+    evaluate(volumes, [handler], metric)
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -189,18 +196,11 @@ def test_report_agrees_with_the_metric(tmp_path):
     assert summary["mean_dice"]["mean"] == pytest.approx(engine.state.metrics["mean_dice"])
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_dice_of_the_metric_is_not_computed_again(tmp_path, monkeypatch, shared):
+def test_dice_is_computed_once_for_metric_and_report(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluation, "volume_dice", lambda *maps: calls.append(1) or volume_dice(*maps))
-    dice = VolumeDice(4)
-    metric = IgniteMetricHandler(metric_fn=dice, output_transform=from_engine(["pred", "label"]))
-    handler = EvaluationReport(str(tmp_path / "out"), CLASSES, {}, pictures=False, dice=dice if shared else None)
-    engine = evaluate([FIRST, SECOND, NOTHING], [handler], metric)
-    assert len(calls) == (3 if shared else 6)
-    assert json.loads((tmp_path / "out/evaluation.json").read_text()) == report(tmp_path, [FIRST, SECOND, NOTHING])
-    engine.run([[SECOND]])  # the next run starts afresh
-    assert [row["id"] for row in json.loads((tmp_path / "out/evaluation.json").read_text())["volumes"]] == ["second"]
+    report(tmp_path, [FIRST, SECOND, NOTHING])
+    assert len(calls) == 3
 
 
 def test_what_is_nowhere_is_null(tmp_path, caplog):
@@ -236,8 +236,8 @@ def test_any_setting_can_be_written(tmp_path):
 
 
 def test_a_second_run_starts_afresh(tmp_path):
-    handler = EvaluationReport(str(tmp_path), CLASSES, {}, pictures=False)
-    engine = evaluate([FIRST, SECOND], [handler])
+    handler, metric = reporting(tmp_path)
+    engine = evaluate([FIRST, SECOND], [handler], metric)
     engine.run([[SECOND]])
     assert [row["id"] for row in json.loads((tmp_path / "evaluation.json").read_text())["volumes"]] == ["second"]
 
@@ -254,7 +254,8 @@ def test_an_interrupted_run_leaves_the_former_report(tmp_path):
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        evaluate([SECOND, FIRST], [EvaluationReport(str(tmp_path), CLASSES, {}, pictures=False), Stop()])
+        handler, metric = reporting(tmp_path)
+        evaluate([SECOND, FIRST], [handler, Stop()], metric)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -287,7 +288,7 @@ def test_pictures_of_volumes_that_are_no_longer_evaluated_are_deleted(tmp_path):
     (tmp_path / "dice.csv").write_text("id,object,mean\na,0.5,0.5\nb,0.5,0.5\n")
     for name in ("a", "b", "mine"):
         (tmp_path / "pictures" / f"{name}.png").touch()
-    report = EvaluationReport(str(tmp_path), ["background", "object"], {})
+    report = EvaluationReport(str(tmp_path), ["background", "object"], {}, VolumeDice(2))
     report._rows = [{"id": "b", "object": 1.0, "mean": 1.0}]
     report.write()
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["b.png", "mine.png"]
