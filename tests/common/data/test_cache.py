@@ -541,8 +541,10 @@ def test_interrupting_ends_the_processes_and_keeps_what_is_there(tmp_path, to_al
 from tests.common.data.test_cache import *
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 cached = make_counting(Path({str(tmp_path / "cache")!r}), wait=0.0)
-cached.transform.transforms[-1].wait = 2.0  # not part of what is done, so the fingerprint is that of no waiting
-fill_cache(sorted(Path({str(tmp_path)!r}).glob("*.nii.gz")), cached, num_workers=2)
+paths = sorted(Path({str(tmp_path)!r}).glob("*.nii.gz"))
+cached.entry_path(paths[0])  # takes the fingerprint, which is thus that of no waiting
+cached.transform.transforms[-1].wait = 2.0
+fill_cache(paths, cached, num_workers=2)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=REPOSITORY, start_new_session=True, stderr=subprocess.PIPE, text=True
