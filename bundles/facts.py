@@ -41,6 +41,7 @@ class Facts:
         trim_margin_mm: see `TrimToBody`; None trims nothing.
         n4_shrink: N4 estimates the field on every n-th voxel of each axis; None leaves N4 out.
         extra_unlabelled_ids: ids to pre-train on beside those of the split file, or an expression for them.
+        largest_component: whether each structure is in one piece, so that other pieces of a prediction are removed.
         modality: "MR" or "CT".
     """
 
@@ -57,6 +58,7 @@ class Facts:
     trim_margin_mm: float | None = None
     n4_shrink: tuple[int, int, int] | None = (4, 4, 1)
     extra_unlabelled_ids: tuple[str, ...] | str = ()
+    largest_component: bool = False
     modality: str = "MR"
 
     @property
@@ -170,6 +172,7 @@ _RULES: dict[str, _Rule] = {
         lambda v: _are_names(v) or (isinstance(v, str) and _EXTRA.fullmatch(v) is not None),
         "a list of ids, or as in $datalists.further_image_ids(@dataset_dir, 5)",
     ),
+    "largest_component": (lambda v: isinstance(v, bool), "true or false"),
     "modality": (lambda v: v in _FORMATS, " or ".join(f'"{name}"' for name in _FORMATS)),
 }
 """What holds for each fact as JSON has it, and how to say so."""

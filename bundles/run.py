@@ -20,26 +20,26 @@ def commit() -> str:
 
 
 def load_config(bundle_root: Path, name: str, **overrides: Any) -> ConfigParser:
-    """Read `configs/<name>.json` of a bundle with values overridden, to take parts of it."""
+    """Read a config of a bundle with values overridden, to take parts of it; for the name see `run_config`."""
     parser = ConfigParser()
-    parser.read_config(str(bundle_root / "configs" / f"{name}.json"))
+    parser.read_config(_files(bundle_root, name))
     parser.update({"bundle_root": str(bundle_root), **overrides})
     return parser
 
 
 def run_config(bundle_root: Path, name: str, run_id: str = "run", quiet: bool = False, **overrides: Any) -> None:
-    """Run `configs/<name>.json` of a bundle with values overridden.
+    """Run a config of a bundle with values overridden.
 
     Args:
         bundle_root: the bundle's folder.
-        name: of the config, such as "train".
+        name: of the config, such as "train" for `configs/train.json`; with what is laid over it as in "train+paper".
         run_id: which list of the config is run.
         quiet: leave logging as it is instead of taking the bundle's, which reports every epoch.
         **overrides: values by config id.
     """
     configs = bundle_root / "configs"
     workflow = ConfigWorkflow(
-        config_file=str(configs / f"{name}.json"),
+        config_file=_files(bundle_root, name),
         meta_file=str(configs / "metadata.json"),
         logging_file=False if quiet else str(configs / "logging.conf"),
         run_id=run_id,
@@ -53,3 +53,7 @@ def run_config(bundle_root: Path, name: str, run_id: str = "run", quiet: bool = 
         workflow.finalize()
     finally:
         runs.release()  # as the end of its process would
+
+
+def _files(bundle_root: Path, name: str) -> list[str]:
+    return [str(bundle_root / "configs" / f"{part}.json") for part in name.split("+")]

@@ -1,22 +1,20 @@
-"""What fine-tuning is made of where that depends on its options: a teacher, averaged weights, validation volumes."""
+"""What fine-tuning is made of where that depends on its options: self-training, averaged weights, validation."""
 
 from __future__ import annotations
 
-import copy
-import os
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ignite.engine import Engine
-from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-from .checkpoints import load_model
 from .data import content, leaks
 from .data.cache import CachedTransformd
 from .data.content import Content
-from .data.loader import BatchLoader, ConcatLoader
+from .data.loader import BatchLoader, ConcatLoader, PseudoLabelledLoader
+from .data.pseudo_labelled import PseudoLabelled
 from .data.samplers import UniformSampler
 from .data.slices import Slices
 from .data.split_volumes import SplitVolumes
@@ -25,12 +23,13 @@ from .engines.averaging import WeightAveraging
 from .engines.batch_norm import BatchNormStatistics
 from .engines.checkpointing import SaveBest, SaveWeights
 from .lineage import Lineage
-from .transforms import PredictLabeld
+
+logger = logging.getLogger(__name__)
 
 Collect = Callable[[VolumeDataset], Slices]
 """Takes volumes apart into slices: `Slices.from_volumes` with all but the volumes given."""
 
-_TEACHER_SEED = 1000  # added to the seed, so that neither these batches nor those of the next runs are drawn alike
+_OTHER_SEED = 1000  # added to the seed, so that neither these batches nor those of the next runs are drawn alike
 
 
 def averaging(network: nn.Module, decay: float) -> WeightAveraging | None:
@@ -47,45 +46,65 @@ def evaluated_network(network: nn.Module, averaging: WeightAveraging | None) -> 
     return network if averaging is None else averaging.ema_model
 
 
-def pseudo_labelled(
-    teacher: str | os.PathLike[str],
-    network: nn.Module,
+def unlabelled_slices(
     split: SplitVolumes,
+    statistics: str,
+    self_training_rounds: int,
+    items: Sequence[dict[str, str]],
+    labelled: Slices,
     image: CachedTransformd,
-    inferer: Inferer,
     collect: Collect,
-) -> Slices | None:
-    """Let a trained network label the unlabelled volumes of a split, see `PredictLabeld`.
+    num_workers: int | None = None,
+) -> Slices:
+    """Collect the slices of the unlabelled volumes, for batch-norm statistics and self-training.
 
     Args:
-        teacher: its weights; "" for none.
-        network: one of the same kind, where the teacher is to be; it stays as it is.
-        split: lists the volumes; asked only if there is a teacher.
-        image: their preprocessing.
-        inferer: runs the network on a volume, slice by slice.
+        split: lists the volumes, see `SplitVolumes.without_labels`. Unless there is a dataset folder, those that
+            cannot be used are left out.
+        statistics: see `BatchNormStatistics`.
+        self_training_rounds: see `SelfTraining`.
+        items: the labelled volumes.
+        labelled: their slices, which are returned if nothing else is there or wanted.
+        image: the preprocessing of the unlabelled volumes.
         collect: takes volumes apart.
-
-    Returns:
-        Their slices with the predicted labels; None without a teacher.
-
-    Raises:
-        CheckpointError: if the weights cannot be read or are of another network.
+        num_workers: see `VolumeDataset`.
     """
-    if not teacher:
+    wanted = statistics == "recomputed" or self_training_rounds > 0
+    unlabelled = split.without_labels(items) if wanted else []
+    if not unlabelled:
+        return labelled
+    return collect(VolumeDataset(unlabelled, Compose([image]), num_workers, lazy=True, required=split.has_folder))
+
+
+def pseudo_labelled(unlabelled: Slices, labelled: Slices, self_training_rounds: int) -> PseudoLabelled | None:
+    """Make the slices that self-training labels; None if there is none, or no volume besides the labelled ones.
+
+    Args:
+        unlabelled: see `unlabelled_slices`.
+        labelled: see there.
+        self_training_rounds: see `SelfTraining`.
+    """
+    if not self_training_rounds:
         return None
-    predicted = Compose([image, PredictLabeld("image", load_model(copy.deepcopy(network), teacher), inferer)])
-    return collect(VolumeDataset(split.unlabelled(), predicted, lazy=True))
+    pseudo = None if unlabelled is labelled else PseudoLabelled(unlabelled, labelled)
+    if pseudo is None or pseudo.num_predicted == 0:
+        logger.warning(
+            "There are no unlabelled volumes, so training goes without self-training; put further images beside the "
+            "labelled ones, or set self_training_rounds to 0."
+        )
+        return None
+    return pseudo
 
 
 def batches(
     slices: Slices,
-    pseudo_labelled: Slices | None,
+    pseudo_labelled: PseudoLabelled | None,
     views: Callable[..., tuple[Tensor, Any]],
     batch_size: int,
     steps_per_epoch: int,
     seed: int,
-) -> BatchLoader | ConcatLoader:
-    """Make the batches: of labelled slices, of which half (rounded down) give way to pseudo-labelled ones if there are.
+) -> BatchLoader | PseudoLabelledLoader:
+    """Make the batches: of labelled slices, of which half (rounded down) give way to pseudo-labelled ones.
 
     Args:
         slices: the labelled slices.
@@ -98,59 +117,47 @@ def batches(
     Raises:
         ValueError: if `steps_per_epoch` is not positive, or `batch_size` is below 1 or, with pseudo-labelled slices, 2.
     """
-    if pseudo_labelled is not None and batch_size < 2:
-        raise ValueError(f"batch_size must be at least 2 with a teacher, who labels half of it, got {batch_size!r}.")
-    second = batch_size // 2 if pseudo_labelled is not None else 0
-    first = BatchLoader(slices, UniformSampler(slices, batch_size - second), views, steps_per_epoch, seed)
+
+    def loader(slices: Slices, size: int, seed: int = seed) -> BatchLoader:
+        return BatchLoader(slices, UniformSampler(slices, size), views, steps_per_epoch, seed)
+
     if pseudo_labelled is None:
-        return first
-    sampler = UniformSampler(pseudo_labelled, second)
-    other = BatchLoader(pseudo_labelled, sampler, views, steps_per_epoch, seed + _TEACHER_SEED)
-    return ConcatLoader(first, other)
+        return loader(slices, batch_size)
+    if batch_size < 2:
+        raise ValueError(
+            f"batch_size must be at least 2 with self-training, which labels half of it, got {batch_size!r}."
+        )
+    half = batch_size // 2
+    mixed = ConcatLoader(loader(slices, batch_size - half), loader(pseudo_labelled, half, seed + _OTHER_SEED))
+    return PseudoLabelledLoader(loader(slices, batch_size), mixed, pseudo_labelled)
 
 
-def statistics_slices(
-    split: SplitVolumes,
-    statistics: str,
-    items: Sequence[dict[str, str]],
-    labelled: Slices,
-    image: CachedTransformd,
-    collect: Collect,
-    num_workers: int | None = None,
-) -> Slices:
-    """Collect the slices that batch-norm statistics are recomputed on: of unlabelled volumes, if there are any.
+def planned_steps(steps: int, self_training_rounds: int, learning_rate_decay: str) -> int | None:
+    """Return the length of a run if what it does at a step depends on it, so that it cannot be made longer; else None.
 
     Args:
-        split: lists the volumes, see `SplitVolumes.for_statistics`. Unless there is a dataset folder, those that
-            cannot be used are left out.
-        statistics: see `BatchNormStatistics`.
-        items: the labelled volumes.
-        labelled: their slices, which serve for the statistics as well if there is nothing else.
-        image: the preprocessing of the unlabelled volumes.
-        collect: takes volumes apart.
-        num_workers: see `VolumeDataset`.
+        steps: length of the run.
+        self_training_rounds: see `SelfTraining`.
+        learning_rate_decay: see `LearningRateDecay`.
     """
-    unlabelled = split.for_statistics(statistics, items)
-    if not unlabelled:
-        return labelled
-    return collect(VolumeDataset(unlabelled, Compose([image]), num_workers, lazy=True, required=split.has_folder))
+    return None if not self_training_rounds and learning_rate_decay == "none" else steps
 
 
 def volumes(
-    labelled: Slices, validation: VolumeDataset, statistics: Slices, pseudo_labelled: Slices | None
+    labelled: Slices, validation: VolumeDataset, unlabelled: Slices, pseudo_labelled: PseudoLabelled | None
 ) -> dict[str, list[Content]]:
     """Name the volumes of each subset, for the lineage.
 
     Args:
         labelled: what is trained on.
         validation: what chooses among the weights.
-        statistics: see `statistics_slices`; none are named where the labelled slices serve.
+        unlabelled: see `unlabelled_slices`; none are named where the labelled slices serve.
         pseudo_labelled: see `pseudo_labelled`.
     """
     return {
         leaks.LABELLED: labelled.content,
         leaks.VALIDATION: content.of_volumes(validation),
-        leaks.STATISTICS: [] if statistics is labelled else statistics.content,
+        leaks.STATISTICS: [] if unlabelled is labelled else unlabelled.content,
         leaks.SELF_TRAINING: [] if pseudo_labelled is None else pseudo_labelled.content,
     }
 
@@ -165,24 +172,17 @@ class FineTunedWeights:
 
     Args:
         network: what is validated.
-        slices: see `BatchNormStatistics`.
-        statistics: see `BatchNormStatistics`.
-        precision: see `BatchNormStatistics`.
+        batch_norm: gives it its statistics for that time.
         validation: the validation volumes.
         ckpt_dir: see above.
         output_dir: see above.
         lineage: what the weights are made from.
-
-    Raises:
-        ValueError: if `statistics` is unknown.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        slices: Slices,
-        statistics: str,
-        precision: str,
+        batch_norm: BatchNormStatistics,
         validation: VolumeDataset,
         ckpt_dir: str,
         output_dir: str,
@@ -191,7 +191,7 @@ class FineTunedWeights:
         def saver(network: Any, folder: str, name: str) -> SaveWeights:
             return SaveWeights(network, f"{folder}/{name}.pt", lineage=lineage)
 
-        self.batch_norm = BatchNormStatistics(network, slices, statistics, precision=precision)
+        self.batch_norm = batch_norm
         self.model = saver(network, ckpt_dir, "model")
         self.last = [saver(network, output_dir, "last"), saver(self.batch_norm, output_dir, "last_running_average")]
         self.best = SaveBest([self.model, saver(self.batch_norm, output_dir, "model_running_average")])

@@ -41,9 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 # For volumes that are not in the cache: to start processes takes longer than to preprocess them.
-NO_PROCESSES = {
-    f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "validate#statistics_slices")
-}
+NO_PROCESSES = {f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "unlabelled")}
 
 
 def contents(bundle: Path) -> dict[str, dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .pseudo_labelled import PseudoLabelled
 from .slices import Slices
 
 
@@ -68,7 +70,7 @@ class BatchLoader:
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+    def __iter__(self) -> Generator[tuple[Tensor, Any]]:
         steps = itertools.count(self.first_step)
         if not self.slices.read_ahead:
             yield from map(self.batch, steps)  # without end
@@ -141,3 +143,39 @@ class ConcatLoader(PairLoader):
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for inputs, targets in super().__iter__():
             yield torch.cat(inputs), torch.cat(targets)
+
+
+class PseudoLabelledLoader:
+    """Yield batches of true labels and, from when there are predicted ones, batches with both, without end.
+
+    Args:
+        alone: makes the batches of true labels.
+        mixed: makes the others.
+        slices: the slices with predicted labels, which `mixed` draws from.
+
+    Attributes:
+        first_step: step of the run that iteration begins with.
+    """
+
+    def __init__(self, alone: BatchLoader, mixed: ConcatLoader, slices: PseudoLabelled) -> None:
+        self.alone = alone
+        self.mixed = mixed
+        self.slices = slices
+        self.first_step = 0
+
+    def prepare(self) -> None:
+        """Make one batch of each kind, see `BatchLoader.prepare`."""
+        self.alone.prepare()
+        self.mixed.prepare()
+
+    def __len__(self) -> int:
+        return len(self.alone)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        step = self.alone.first_step = self.first_step
+        with closing(iter(self.alone)) as alone:
+            while not self.slices.is_labelled:
+                yield next(alone)
+                step += 1
+        self.mixed.first_step = step
+        yield from self.mixed

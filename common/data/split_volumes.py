@@ -10,7 +10,7 @@ from .content import Content
 from .inputs import images_beside
 
 Item = dict[str, str]
-_MOST_BESIDE = 20
+_MOST_BESIDE = 50
 
 
 class SplitVolumes:
@@ -68,23 +68,14 @@ class SplitVolumes:
         """List the labelled volumes of one list of the split, such as "test"."""
         return self._items(self._split().subset(name), require_label=True)
 
-    def unlabelled(self) -> list[Item]:
-        """List the volumes to pre-train on but for those that the draw has labelled."""
-        labelled = set(self._split().labelled)
-        ids = splits.pretraining_ids(self.split_path, self.extra_unlabelled_ids)
-        return self._items([id_ for id_ in ids if id_ not in labelled])
+    def without_labels(self, labelled: Sequence[Item]) -> list[Item]:
+        """List volumes whose labels are not used, for batch-norm statistics and self-training: those to pre-train on.
 
-    def for_statistics(self, statistics: str, labelled: Sequence[Item]) -> list[Item]:
-        """List volumes whose batch-norm statistics stand for those of new ones: the ones to pre-train on.
-
-        Without a dataset folder these are up to 20 images in the folders of the labelled ones, see `images_beside`.
+        Without a dataset folder these are images in the folders of the labelled ones, up to 50, see `images_beside`.
 
         Args:
-            statistics: none are needed unless they are "recomputed", see `BatchNormStatistics`.
             labelled: the labelled volumes.
         """
-        if statistics != "recomputed":
-            return []
         return self.pretraining() if self.has_folder else images_beside(labelled, _MOST_BESIDE)
 
     def test_contents(self) -> list[Content]:

@@ -11,6 +11,8 @@ from ignite.engine import Engine, Events
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
+from .self_training import SelfTraining
+
 
 class Progress:
     """A progress bar over all steps of a run, with the loss, the evaluator's key metric and the time left.
@@ -23,12 +25,16 @@ class Progress:
     Args:
         name: what the bar is called.
         evaluator: its key metric is shown once there is one.
+        rounds: the round of self-training that it is in is shown, if it has any.
         every: steps between two updates of the loss (reading it waits for the device).
     """
 
-    def __init__(self, name: str, evaluator: Engine | None = None, every: int = 10) -> None:
+    def __init__(
+        self, name: str, evaluator: Engine | None = None, rounds: SelfTraining | None = None, every: int = 10
+    ) -> None:
         self.name = name
         self.evaluator = evaluator
+        self.rounds = rounds
         self.every = every
         self._bar: Any = None
 
@@ -55,6 +61,8 @@ class Progress:
         if self.evaluator is not None and self.evaluator.state.metrics:
             name = self.evaluator.state.key_metric_name
             values[name] = f"{self.evaluator.state.metrics[name]:.3f}"
+        if self.rounds is not None and self.rounds.rounds:
+            values["round"] = f"{self.rounds.round}/{self.rounds.rounds}"
         self._bar.set_postfix(values, refresh=False)
         self._bar.update(engine.state.iteration - self._bar.n)
 

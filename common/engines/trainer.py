@@ -14,10 +14,11 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from .. import monai_label, runs
-from ..data.loader import BatchLoader, PairLoader
+from ..data.loader import BatchLoader, PairLoader, PseudoLabelledLoader
 from ..files import write_errors_explained
 from ..lineage import Lineage
 from .averaging import WeightAveraging
+from .self_training import SelfTraining
 from .tracking import every_tenth_loss
 
 
@@ -85,6 +86,7 @@ class StageTrainer(SupervisedTrainer):
         train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds gets the loss and the
             learning rate of every tenth step.
         averaging: follows the weights of `network`, or None.
+        self_training: labels slices for the loader, or None.
         lineage: learns which weights the run starts from in MONAI Label, see `monai_label`.
 
     Attributes:
@@ -97,13 +99,14 @@ class StageTrainer(SupervisedTrainer):
         self,
         device: torch.device | str,
         max_epochs: int,
-        train_data_loader: BatchLoader | PairLoader,
+        train_data_loader: BatchLoader | PairLoader | PseudoLabelledLoader,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_function: Callable[[Any, Any], Tensor],
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
         averaging: WeightAveraging | None = None,
+        self_training: SelfTraining | None = None,
         lineage: Lineage | None = None,
     ) -> None:
         if max_epochs < 1:  # `_complete` would take it for a run that has no step left
@@ -130,6 +133,8 @@ class StageTrainer(SupervisedTrainer):
         )
         if averaging is not None:
             averaging.attach(self)
+        if self_training is not None:
+            self_training.attach(self)
 
     def run(self) -> None:
         """Train until `max_epochs`, from wherever the state stands; then let go of the folders that were claimed.

@@ -13,7 +13,6 @@ from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond
 from .orientation import AssumeOrientationd as AssumeOrientationd
 from .orientation import OrientSlices as OrientSlices
 from .orientation import OrientSlicesd as OrientSlicesd
-from .pseudo_labels import PredictLabeld as PredictLabeld
 from .resampling import ResampleInPlane as ResampleInPlane
 from .resampling import ResampleInPlaned as ResampleInPlaned
 from .trimming import TrimLikeImaged as TrimLikeImaged

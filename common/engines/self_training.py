@@ -1,0 +1,159 @@
+"""Self-training in rounds: the network that is trained labels the unlabelled slices that it goes on with.
+
+Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML workshop
+2013; Bai et al., "Semi-supervised Learning for Network-Based Cardiac MR Image Segmentation", MICCAI 2017, the
+self-training that Chaitanya et al. (NeurIPS 2020, arXiv 2006.10511, section 4) compare their method with. That the
+teacher is the moving average of what it teaches is from Tarvainen, Valpola, "Mean teachers are better role models",
+NeurIPS 2017.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+from monai.transforms import KeepLargestConnectedComponent
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..data.pseudo_labelled import PseudoLabelled
+from ..evaluation import volume_dice
+from .batch_norm import BatchNormStatistics
+
+logger = logging.getLogger(__name__)
+
+_LEAST_SHARE = 0.5  # of the volumes that a structure must be found in
+
+
+class SelfTraining:
+    """Handler of the trainer: at the start of each round the teacher labels all unlabelled volumes anew.
+
+    With n rounds the run has n + 1 parts of equal length; in the first one there are true labels only. A round whose
+    teacher misses a labelled structure in most volumes is not used: the labels of before stay, if there are any.
+
+    Args:
+        teacher: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes.
+        slices: get the labels; None for a run without self-training.
+        rounds: n, 0 for none.
+        inferer: runs the teacher on a volume (1, 1, H, W, D), slice by slice.
+        batch_norm: gives the teacher its batch-norm statistics.
+        class_names: names by class index, for messages.
+        largest_component: keep of each structure the largest connected component of a volume only.
+
+    Attributes:
+        round: the number of the round that is going on; 0 before the first.
+
+    Raises:
+        ValueError: if `rounds` is not a whole number from 0.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        slices: PseudoLabelled | None,
+        rounds: int,
+        inferer: Inferer,
+        batch_norm: BatchNormStatistics,
+        class_names: Sequence[str],
+        largest_component: bool = False,
+    ) -> None:
+        if type(rounds) is not int or rounds < 0:
+            raise ValueError(f"rounds must be a whole number from 0, got {rounds!r}; 0 is no self-training.")
+        self.teacher = teacher
+        self.slices = slices
+        self.rounds = 0 if slices is None else rounds
+        self.inferer = inferer
+        self.batch_norm = batch_norm
+        self.class_names = class_names
+        self.largest_component = largest_component
+        self.round = 0
+        self._starts: dict[int, int] = {}  # round by the number of steps before it
+
+    def attach(self, engine: Engine) -> None:
+        """Begin each round before its first batch is made."""
+        if self.slices is not None:
+            engine.add_event_handler(Events.STARTED, self._plan)
+            engine.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
+
+    def _plan(self, engine: Engine) -> None:
+        steps = engine.state.max_epochs * engine.state.epoch_length
+        starts = {steps * number // (self.rounds + 1): number for number in range(1, self.rounds + 1)}
+        self._starts = {start: number for start, number in starts.items() if start > 0}
+
+    def _begin(self, engine: Engine) -> None:
+        if engine.state.iteration in self._starts:
+            self.round = self._starts[engine.state.iteration]
+            self.label()
+
+    def label(self) -> None:
+        """Let the teacher label all volumes."""
+        assert self.slices is not None
+        started = time.monotonic()
+        maps = self._predict()
+        shares = {k: sum(bool((own == k).any()) for own in maps) / len(maps) for k in self.slices.structures}
+        lost = [f"{self.class_names[k]} in {share:.0%}" for k, share in shares.items() if share < _LEAST_SHARE]
+        name = f"Round {self.round} of {self.rounds}"
+        if lost:
+            then = "those of the last round stay" if self.slices.is_labelled else "training goes on with true labels"
+            logger.warning(
+                f"{name}: the labels that the network predicts are not used, since it finds {', '.join(lost)} of the "
+                f"{len(maps)} unlabelled volumes, less than half; {then}."
+            )
+            return
+        change = f", Dice with those of the last round {self._agreement(maps):.3f}" if self.slices.is_labelled else ""
+        self.slices.put(maps)
+        logger.info(f"{name}: labelled {len(maps)} volumes in {time.monotonic() - started:.0f} s{change}.")
+
+    @torch.no_grad()
+    def _predict(self) -> list[Tensor]:
+        """Return label maps (D, H, W) uint8 of each volume, the same in all processes."""
+        assert self.slices is not None
+        slices, first = self.slices, idist.get_rank() == 0
+        keep = KeepLargestConnectedComponent(range(1, len(self.class_names)), is_onehot=False, independent=True)
+        maps = []
+        if first:
+            self.batch_norm.exchange()
+        try:
+            self.teacher.eval()
+            numbers = range(slices.num_volumes)
+            bar = tqdm(numbers, desc="Labelling", unit="volume", leave=False, delay=2, disable=not first)
+            for number in bar:
+                images = slices.volume(number).permute(1, 2, 3, 0)
+                labels = torch.zeros(images.shape, dtype=torch.uint8, device=images.device)
+                if first:
+                    predicted = self.inferer(images[None], self.teacher)[0].argmax(dim=0, keepdim=True)
+                    labels = (
+                        torch.as_tensor(keep(predicted) if self.largest_component else predicted)
+                        .as_subclass(Tensor)
+                        .to(labels)
+                    )
+                if idist.get_world_size() > 1:
+                    labels = idist.broadcast(labels.contiguous(), src=0)
+                maps.append(labels[0].permute(2, 0, 1).contiguous())
+        finally:
+            if first:
+                self.batch_norm.restore()
+        return maps
+
+    def _agreement(self, maps: list[Tensor]) -> float:
+        """Return the mean Dice of new label maps and those of before, over volumes and structures."""
+        assert self.slices is not None
+        num_classes = len(self.class_names)
+        both = ((own, self.slices.maps(number)) for number, own in enumerate(maps))
+        return torch.stack([volume_dice(new, old, num_classes)[1:] for new, old in both]).nanmean().item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the round and its labels."""
+        return {"round": self.round, **({} if self.slices is None else self.slices.state_dict())}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take the round and its labels back."""
+        self.round = state_dict["round"]
+        if self.slices is not None:
+            self.slices.load_state_dict(state_dict)
