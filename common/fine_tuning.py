@@ -158,7 +158,7 @@ def volumes(
         leaks.LABELLED: labelled.content,
         leaks.VALIDATION: content.of_volumes(validation),
         leaks.STATISTICS: [] if unlabelled is labelled else unlabelled.content,
-        leaks.SELF_TRAINING: [] if pseudo_labelled is None else pseudo_labelled.content,
+        leaks.SELF_TRAINING: [] if pseudo_labelled is None else pseudo_labelled.predicted_content,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .content import Content
 from .slices import MappedSlices, Slices
 
 
@@ -45,6 +46,11 @@ class PseudoLabelled(Slices):
     def num_predicted(self) -> int:
         """The number of volumes that have no true label maps."""
         return self.num_volumes - len(self._true)
+
+    @property
+    def predicted_content(self) -> list[Content]:
+        """What is in the files of the volumes that have no true label maps."""
+        return [entry for number, entry in enumerate(self.content) if number not in self._true]
 
     @property
     def structures(self) -> list[int]:

@@ -80,7 +80,7 @@ def test_is_json_without_duplicate_keys(path):
 
 
 def test_every_config_is_tested_here():
-    overlays = {f"multi_gpu_{name}" for name in TRAINING}
+    overlays = {"paper", *(f"multi_gpu_{name}" for name in TRAINING)}
     found = {path.stem for path in CONFIGS.glob("*.json")}
     assert found <= {*OPTIONS, *overlays, "metadata", "splits"}, "list new configs in phantoms.OPTIONS"
 
@@ -168,21 +168,31 @@ def test_handlers_and_datasets_have_the_form_that_monai_reads(configs, config):
                 "augmentation": "paper",
                 "mixup_alpha": 0.0,
                 "weight_averaging": 0.0,
-                "teacher": "",
+                "self_training_rounds": 0,
                 "batch_size": 40,
                 "steps": 10000,
                 "learning_rate": 1e-3,
+                "learning_rate_decay": "none",
                 "initialisation": "encoder_decoder",
+                "largest_component": False,
                 "num_labelled": 1,
                 "draw": "c1",
             },
         ),
-        ("evaluate", {"subset": "test", "num_labelled": 1, "draw": "c1", "largest_component": False}),
-        ("inference", {"largest_component": False}),
+        ("evaluate", {"subset": "test", "num_labelled": 1, "draw": "c1"}),
     ],
 )
 def test_defaults_are_those_of_the_paper(configs, config, defaults):
-    assert {key: configs[config][key] for key in defaults} == defaults
+    """Of fine-tuning, those that `paper.json` leaves."""
+    content = configs[config]
+    if config == "train":
+        content = content | json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
+    assert {key: content[key] for key in defaults} == defaults
+
+
+def test_what_is_laid_over_fine_tuning_are_its_own_options(configs):
+    content = json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
+    assert [name for name, value in content.items() if configs["train"][name] == value] == []
 
 
 @pytest.mark.parametrize("config", OPTIONS)

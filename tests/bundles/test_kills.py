@@ -20,8 +20,9 @@ def kill(phantom, folder):
     torch.manual_seed(0)
     weights = {name: value for name, value in UNet2d(4).state_dict().items() if name.startswith("encoder.")}
     save_atomically(weights, folder / "start" / "pretrained_encoder.pt")
-    options = {"steps": 2, "pretrained_dir": folder / "start", "initialisation": "encoder"}
-    options["train#handlers#6#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
+    options = {"steps": 2, "self_training_rounds": 1, "weight_averaging": 0.5, "learning_rate_decay": "cosine"}
+    options |= {"pretrained_dir": folder / "start", "initialisation": "encoder"}
+    options["train#handlers#7#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
     settings = {key: as_text(value) for key, value in phantom.settings("train", folder, **options).items()}
     task = {"bundle": str(phantom.bundle), "folder": str(folder), "config": "train", "settings": settings}
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}

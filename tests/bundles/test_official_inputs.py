@@ -168,7 +168,7 @@ def round_trip(phantom, patient):
     assert torch.allclose(data["label"].affine, data["image"].affine, atol=1e-4)
     num_classes = len(class_names(phantom))
     one_hot = torch.nn.functional.one_hot(data["label"][0].as_tensor().long(), num_classes).permute(3, 0, 1, 2)
-    invert, argmax = config.get_parsed_content("validate#postprocessing").transforms[1:]
+    invert, argmax = config.get_parsed_content("validate#postprocessing").transforms[1:3]
     found = argmax(invert({"image": data["image"], "pred": type(data["image"])(one_hot.float())}))["pred"]
     native = config.get_parsed_content("validate#preprocessing")(item)["label"]
     return found[0].numpy().astype(int), native[0].numpy().astype(int), found.affine.numpy()
@@ -385,7 +385,7 @@ def test_label_and_prediction_align_in_physical_space(real, kind):
     config, item = real_config(real / kind)
     data = config.get_parsed_content("train#preprocessing")(item)
     one_hot = torch.nn.functional.one_hot(data["label"][0].as_tensor().long(), 3).permute(3, 0, 1, 2).float()
-    invert, argmax = config.get_parsed_content("validate#postprocessing").transforms[1:]
+    invert, argmax = config.get_parsed_content("validate#postprocessing").transforms[1:3]
     found = argmax(invert({"image": data["image"], "pred": type(data["image"])(one_hot)}))["pred"]
     prediction = nibabel.Nifti1Image(found[0].numpy().astype(np.uint8), found.affine.numpy())
     label = nibabel.load(real / ("oblique" if kind == "oblique" else "4-D") / "labelsTr" / "ProstateX-0000.nii.gz")

@@ -27,7 +27,7 @@ WEIGHTS = ["model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
 LOADED = {
     "pretrain_global": ["train#dataset"],
     "pretrain_local": ["train#dataset"],
-    "train": ["train#dataset", "validate#dataset", "validate#statistics_slices"],
+    "train": ["train#dataset", "validate#dataset", "unlabelled"],
     "evaluate": [],
 }
 OWN_PATHS = ("cache_dir", "ckpt_dir", "output_dir", "checkpoint")  # those in the bundle are to be used

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from common.data.loader import BatchLoader, ConcatLoader, PseudoLabelledLoader
+from common.data.pseudo_labelled import PseudoLabelled
+from common.data.samplers import UniformSampler
+from common.data.slices import MappedSlices, Slices
+
+
+def volumes(count=3, value=0.0):
+    """Volumes of two slices each, whose pixels tell the slices apart."""
+    return [{"image": torch.full((1, 4, 4, 2), value + n), "id": f"v{n}"} for n in range(count)]
+
+
+def make(tmp_path=None):
+    """Unlabelled slices, in memory or mapped."""
+    memory = {} if tmp_path is None else {"in_memory_gib": 0, "cache_dir": tmp_path}
+    slices = Slices.from_volumes(volumes(), progress=False, **memory)
+    labelled = Slices(torch.full((2, 1, 4, 4), 9.0), torch.ones(2, 4, 4, dtype=torch.uint8), torch.tensor([0, 2]))
+    return PseudoLabelled(slices, labelled), labelled
+
+
+def maps(first=1):
+    return [torch.full((2, 4, 4), first + number, dtype=torch.uint8) for number in range(3)]
+
+
+@pytest.fixture(params=["in memory", "mapped"])
+def pseudo(request, tmp_path):
+    slices, _ = make(tmp_path if request.param == "mapped" else None)
+    assert isinstance(slices._slices, MappedSlices) == (request.param == "mapped")
+    return slices
+
+
+def test_images_come_with_the_labels_of_now(pseudo):
+    pseudo.put(maps(1))
+    read = pseudo.read(torch.tensor([5, 0]))
+    pseudo.put(maps(4))  # between reading ahead and use
+    images, labels = pseudo.to_device(*read)
+    assert images[:, 0, 0, 0].tolist() == [2.0, 0.0]
+    assert labels[:, 0, 0].tolist() == [6, 4] and labels.dtype == torch.uint8
+    assert torch.equal(pseudo.take(torch.tensor([5]))[1], labels[:1])
+
+
+def test_a_volume_is_there_as_a_whole(pseudo):
+    assert pseudo.volume(1).shape == (2, 1, 4, 4) and pseudo.volume(1).unique().tolist() == [1.0]
+    pseudo.put(maps())
+    assert pseudo.maps(1).unique().tolist() == [2]
+
+
+def test_labels_are_saved_and_loaded(pseudo):
+    other, _ = make()
+    assert not pseudo.is_labelled
+    other.load_state_dict(pseudo.state_dict())
+    assert not other.is_labelled
+    pseudo.put(maps())
+    other.load_state_dict(pseudo.state_dict())
+    assert other.is_labelled and torch.equal(other._storage(), pseudo._storage())
+    # What is loaded can be saved again.
+    assert torch.equal(other.state_dict()["maps"], pseudo.state_dict()["maps"])
+
+
+def views(images, labels, generator):
+    return images + torch.rand(len(images), 1, 1, 1, generator=generator), labels
+
+
+def loader(pseudo, labelled):
+    def of(slices, size, seed):
+        return BatchLoader(slices, UniformSampler(slices, size), views, 5, seed)
+
+    return PseudoLabelledLoader(of(labelled, 4, 0), ConcatLoader(of(labelled, 2, 0), of(pseudo, 2, 7)), pseudo)
+
+
+def batches(pseudo, labelled, first=0, number=6, change=3):
+    """Take batches; labels come after `change` of them."""
+    batches = loader(pseudo, labelled)
+    batches.first_step = first
+    found = []
+    iterator = iter(batches)
+    for step in range(first, number):
+        if step == change:
+            pseudo.put(maps())
+        found.append(next(iterator))
+    return found
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_predicted_labels_are_drawn_from_when_they_are_there(tmp_path, mapped):
+    pseudo, labelled = make(tmp_path if mapped else None)
+    found = batches(pseudo, labelled)
+    are_true = [[value >= 9 for value in images[:, 0, 0, 0].tolist()] for images, _ in found]
+    assert are_true == [[True] * 4] * 3 + [[True, True, False, False]] * 3
+    assert len(loader(pseudo, labelled)) == 5
+
+
+@pytest.mark.parametrize("first", [1, 3, 5])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_batches_go_on_as_they_would_have(tmp_path, mapped, first):
+    whole = batches(*make(tmp_path if mapped else None))
+    pseudo, labelled = make(tmp_path if mapped else None)
+    if first > 3:
+        pseudo.put(maps())
+    for one, other in itertools.zip_longest(whole[first:], batches(pseudo, labelled, first)):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_both_kinds_of_batches_are_tried_beforehand():
+    pseudo, labelled = make()
+    tried = []
+    batches = loader(pseudo, labelled)
+    for part in (batches.alone, batches.mixed.first, batches.mixed.second):
+        part.views = lambda images, labels, _: (images, tried.append(len(images)))
+    batches.prepare()
+    assert tried == [4, 2, 2]
