@@ -39,6 +39,7 @@ _OUTPUTS = {
     "pretrain_joint": ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"),
     "train": tuple(EVALUATIONS.values()),
 }
+_LAID_OVER = {"train": "train+paper"}  # a cell says what differs from the paper
 LOCK = ".lock"
 """Name of the file in a stage's folder that is locked while a process runs the stage."""
 
@@ -107,7 +108,15 @@ def bundle_of(dataset: str) -> Path:
 
 
 def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
-    """List what has to be run for a cell, in order; equal pre-trainings have equal folders."""
+    """List what has to be run for a cell, in order; equal pre-trainings have equal folders.
+
+    Raises:
+        ValueError: if it is one that earlier versions ran.
+    """
+    if not cell.is_run:
+        raise ValueError(
+            f"{cell.name}: the recipe was run by versions up to 0.7, whose results stay; take 'recommended'."
+        )
     bundle, schedule, pretraining = bundle_of(cell.dataset), cell.schedule, cell.pretraining
     shared = {"seed": cell.seed, "steps_per_epoch": schedule.steps_per_epoch}
     stages: list[Stage] = []
@@ -144,21 +153,19 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
             settings = {**shared, **regions, "strategy": pretraining.local_strategy, "steps": schedule.local_steps}
             settings["pretrained_path"] = stages[-1].folder / "pretrained_encoder.pt"
             add("pretrain_local", pretraining.name, settings)
+    steps, batch_size = cell.fine_tuning_length
     settings = {
         **shared,
         "num_labelled": cell.num_labelled,
         "draw": cell.draw,
         "initialisation": pretraining.initialisation,
-        "batch_size": schedule.fine_tuning_batch_size,
-        "steps": schedule.fine_tuning_steps,
+        "batch_size": batch_size,
+        "steps": steps,
     }
     if stages:
         settings["pretrained_dir"] = stages[-1].folder
     # Cells whose recipes differ in what is done with the output only share the network.
     name = replace(cell, recipe=RECIPES["paper"]).name
-    if cell.recipe.self_training:
-        add("train", name, settings)
-        settings = {**settings, "teacher": stages[-1].folder / "model.pt"}
     add("train", name, {**settings, **cell.recipe.settings})
     return stages
 
@@ -187,7 +194,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
         try:
             run_config(
                 stage.bundle,
-                stage.config,
+                _LAID_OVER.get(stage.config, stage.config),
                 dataset_dir=dataset_dir,
                 output_dir=stage.folder,
                 ckpt_dir=stage.folder,

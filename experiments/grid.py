@@ -43,6 +43,7 @@ SCHEDULES = {
         Schedule("smoke", 4, 4, 4, 8, 2),
     )
 }
+_TRIAL = "smoke"
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,13 @@ class Recipe:
         augmentation: see `common.transforms.views.fine_tuning_views`.
         mixup_alpha: strength of Mixup, 0 without.
         weight_averaging: decay of the moving average of the weights, 0 without.
-        self_training: train twice; the second time also on the pre-training volumes, labelled by the first network.
+        self_training: as version 0.7 and earlier had it: train twice, the second time also on the pre-training volumes,
+            labelled by the first network. Its results stay; it is no longer run.
         largest_component: keep only the largest connected component of each structure in the test volumes.
+        self_training_rounds: see `common.engines.SelfTraining`.
+        learning_rate_decay: see `common.engines.LearningRateDecay`.
+        steps: length of the fine-tuning; 0 for that of the schedule.
+        batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
     """
 
     name: str = "paper"
@@ -112,13 +118,28 @@ class Recipe:
     weight_averaging: float = 0.0
     self_training: bool = False
     largest_component: bool = False
+    self_training_rounds: int = 0
+    learning_rate_decay: str = "none"
+    steps: int = 0
+    batch_size: int = 0
 
     @property
     def settings(self) -> dict[str, Any]:
         """What differs from the paper among the values of `train.json`."""
-        names = ("augmentation", "mixup_alpha", "weight_averaging")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Recipe, name)}
+        own = ["name", "self_training", "steps", "batch_size"]
+        if not self.self_training_rounds:  # it is done to the output only
+            own.append("largest_component")
+        values = asdict(self).items()
+        return {name: value for name, value in values if name not in own and value != getattr(Recipe, name)}
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is hashed; of what older versions had not, what is not the default, so that hashes stay."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in _NEWER or value != getattr(Recipe, name)
+        }
+
+
+_NEWER = ("self_training_rounds", "learning_rate_decay", "steps", "batch_size")  # than version 0.7
 
 RECIPES = {
     recipe.name: recipe
@@ -130,6 +151,17 @@ RECIPES = {
         Recipe("component", largest_component=True),
         Recipe("self", self_training=True),
         Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
+        # The defaults of `train.json`.
+        Recipe(
+            "recommended",
+            "strong",
+            weight_averaging=0.99,
+            largest_component=True,
+            self_training_rounds=4,
+            learning_rate_decay="cosine",
+            steps=1500,
+            batch_size=20,
+        ),
     )
 }
 
@@ -145,6 +177,19 @@ class Cell:
     seed: int
     schedule: Schedule
     recipe: Recipe = RECIPES["paper"]
+
+    @property
+    def fine_tuning_length(self) -> tuple[int, int]:
+        """Steps and batch size of the fine-tuning: the recipe's, but for the schedule that only tries the code."""
+        schedule, recipe = self.schedule, self.recipe
+        if schedule.name == _TRIAL:
+            return schedule.fine_tuning_steps, schedule.fine_tuning_batch_size
+        return recipe.steps or schedule.fine_tuning_steps, recipe.batch_size or schedule.fine_tuning_batch_size
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this version can run it: the former self-training has its results only."""
+        return not self.recipe.self_training
 
     @property
     def row(self) -> str:
@@ -168,7 +213,8 @@ class Cell:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what result files have of the cell, in their names, from which keys and folders are hashed."""
-        return {STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
+        values = {**asdict(self), "recipe": self.recipe.to_dict()}
+        return {STORED_NAMES.get(name, name): value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
@@ -281,16 +327,20 @@ TABLES: dict[int | str, Table] = {
                 *(Row(Pretraining("GD"), recipe=recipe) for recipe in RECIPES.values()),
                 # How much of it the pre-training is still good for.
                 Row(Pretraining(), recipe=RECIPES["beyond"]),
+                Row(Pretraining(), recipe=RECIPES["recommended"]),
             ]
         },
         baseline="GD",
-        further_gains=(("random+beyond", "GD+beyond"),),
+        further_gains=(("random+beyond", "GD+beyond"), ("random+recommended", "GD+recommended")),
         notes=(
-            "All rows have the same labelled volumes and are tested alike. All but the last have the same "
+            "All rows have the same labelled volumes and are tested alike; rows of one initialisation have the same "
             "pre-training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. "
             "`averaging`: moving average of the weights. `component`: only the largest connected component of each "
             "structure. `self`: a second fine-tuning; half of its batches are pre-training volumes, labelled by the "
-            "network of the paper's recipe. `beyond`: all of these but Mixup."
+            "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by versions up "
+            "to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within one run of "
+            f"{RECIPES['recommended'].steps:,} steps, at a falling rate, with strong augmentation, averaged weights and "
+            "the largest component."
         ),
     ),
 }

@@ -170,12 +170,12 @@ def _run_here(cells: Sequence[Cell], dataset_dir: Path, runs_dir: Path) -> Gener
 
 
 def _missing(cells: Iterable[Cell]) -> tuple[list[Cell], dict[str, str]]:
-    """Return the cells that have no result file, and what is wrong with the files of others."""
+    """Return the cells to run, which have no result file, and what is wrong with the files of others."""
     missing: list[Cell] = []
     failures: dict[str, str] = {}
     for cell in cells:
         try:
-            if read_result(result_path(cell), cell) is None:
+            if read_result(result_path(cell), cell) is None and cell.is_run:
                 missing.append(cell)
         except (ResultError, OSError) as error:
             failures[cell.name] = _describe(error)
@@ -210,7 +210,10 @@ def _show(cells: Sequence[Cell], runs: Path) -> None:
         cost = ""
         try:
             state = "done"
-            if read_result(result_path(cell), cell) is None:
+            if read_result(result_path(cell), cell) is None and not cell.is_run:
+                state = "not run"
+                cost = "by this version; see the recipe"
+            elif read_result(result_path(cell), cell) is None:
                 stages = stages_of(cell, runs)
                 state = "running" if is_running(stages) else "missing"
                 unpaid = [stage for stage in stages if stage.folder not in seen]  # a pre-training is paid for once

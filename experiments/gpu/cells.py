@@ -45,8 +45,9 @@ def recipe_cells(name: str, schedule: Schedule, draws: Mapping[int | str, Sequen
     Raises:
         KitError: if there is no such recipe.
     """
-    if name not in RECIPES:
-        raise KitError(f"name must be one of {', '.join(RECIPES)}, got {name!r}: choose one of these recipes.")
+    known = [recipe.name for recipe in RECIPES.values() if not recipe.self_training]
+    if name not in known:
+        raise KitError(f"name must be one of {', '.join(known)}, got {name!r}: choose one of these recipes.")
     cells = [
         cell
         for cell in cells_of("beyond", "acdc", schedule, draws)
@@ -98,7 +99,7 @@ def recipe(
 
     Args:
         out: folder that comes back.
-        name: of the recipe, such as "beyond".
+        name: of the recipe, such as "recommended".
         device: see `cells`, as all others.
         schedule: of the cells.
         max_minutes: limit.

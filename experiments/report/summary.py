@@ -17,7 +17,9 @@ _ROWS = {
     "random": "random weights",
     "GD": "global pre-training (GD)",
     "GD+LR": "global and local pre-training (GD+LR)",
-    "GD+beyond": "global pre-training and what is beyond the paper",
+    "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
+    "random+recommended": "random weights, the recommended recipe",
+    "GD+recommended": "global pre-training (GD), the recommended recipe",
 }
 _LABELLED = (1, 2, 8)
 
@@ -26,7 +28,7 @@ def summary_of(groups: Sequence[Group]) -> str:
     """Write a table for each dataset that has one of the rows, from the runs with its longest schedule.
 
     Returns:
-        For each dataset a line that says what was measured, and a table of at most four rows; empty without a run.
+        For each dataset a line that says what was measured, and a table of a few rows; empty without a run.
     """
     longest: dict[str, Group] = {}
     for group in groups:  # those of a dataset come with the longest schedule first

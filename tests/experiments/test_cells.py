@@ -77,6 +77,8 @@ def configs(monkeypatch):
     run = []
 
     def remember(bundle, name, **overrides):
+        name, _, laid_over = name.partition("+")
+        assert laid_over == ("paper" if name == "train" else "")
         run.append((name, overrides))
         leave_weights(name, overrides["output_dir"])
         if name == "train":
@@ -106,9 +108,9 @@ def configs(monkeypatch):
 
 @pytest.mark.parametrize("start", STARTS)
 def test_configs_have_what_is_overridden(tmp_path, start):
-    recipe = Recipe("all", "strong", 0.1, 0.9, self_training=True, largest_component=True)
+    recipe = Recipe("all", "strong", 0.1, 0.9, self_training_rounds=1, learning_rate_decay="cosine")
     stages = stages_of(make_cell(start, recipe=recipe), tmp_path)
-    assert [stage.config for stage in stages] == [*CONFIGS[start], "train"]
+    assert [stage.config for stage in stages] == CONFIGS[start]
     for stage in stages:
         config = json.loads((stage.bundle / "configs" / f"{stage.config}.json").read_text())
         assert {"dataset_dir", "output_dir", "ckpt_dir", *stage.settings} <= set(config), stage.config
@@ -186,21 +188,14 @@ def test_what_is_done_with_the_output_needs_no_other_network(tmp_path):
     assert plain.folder != cleaned.folder
 
 
-def test_the_teacher_is_the_network_of_the_papers_recipe(tmp_path):
-    plain, beyond = (stages_of(make_cell("GR", recipe=RECIPES[name]), tmp_path) for name in ("paper", "beyond"))
-    assert beyond[:-1] == plain
-    student = {"teacher": plain[-1].folder / "model.pt", **RECIPES["beyond"].settings}
-    assert beyond[-1].settings == {**plain[-1].settings, **student}
+def test_self_training_cleans_the_labels_and_the_output(tmp_path):
+    (stage,) = stages_of(make_cell(recipe=RECIPES["recommended"]), tmp_path)
+    assert stage.settings["largest_component"] is True and stage.settings["self_training_rounds"] > 0
 
 
-def test_seconds_of_teacher_and_student_are_added_up(tmp_path, configs):
-    result = run_cell(make_cell(recipe=RECIPES["self"]), tmp_path / "acdc", tmp_path / "runs")
-    assert [name for name, _ in configs] == ["train", "train", *["evaluate"] * 4]
-    teacher, student = stages_of(make_cell(recipe=RECIPES["self"]), tmp_path / "runs")
-    expected = teacher.record["seconds"] + student.record["seconds"]
-    assert result["seconds"] == {"train": pytest.approx(expected, abs=0.06)}
-    checkpoints = {overrides["checkpoint"].parent for name, overrides in configs if name == "evaluate"}
-    assert checkpoints == {student.folder}
+def test_the_former_self_training_is_not_run(tmp_path):
+    with pytest.raises(ValueError, match="was run by versions up to 0.7, whose results stay; take 'recommended'"):
+        stages_of(make_cell(recipe=RECIPES["beyond"]), tmp_path)
 
 
 def folders(cell, runs_dir):

@@ -37,6 +37,10 @@ RECIPE_CHANGES = {
     "weight_averaging": 0.9,
     "self_training": True,
     "largest_component": True,
+    "self_training_rounds": 2,
+    "learning_rate_decay": "cosine",
+    "steps": 100,
+    "batch_size": 10,
 }
 DRAWS = {1: ("c1", "c2"), 2: ("c1",), 8: ("c1",), "all": ("c1",)}
 COLUMNS = [(number, dataset) for number, table in TABLES.items() for dataset in table.rows]
@@ -78,6 +82,22 @@ def test_keys_are_those_of_older_results():
     stored = json.loads(path.read_text())
     cell = Cell.from_dict(stored["cell"])
     assert (cell.draw, cell.key, cell.to_dict()) == ("c2", stored["key"], stored["cell"])
+
+
+def test_the_recommended_recipe_is_the_default():
+    recipe = RECIPES["recommended"]
+    content = json.loads((REPOSITORY / "bundle_acdc/configs/train.json").read_text())
+    paper = json.loads((REPOSITORY / "bundle_acdc/configs/paper.json").read_text())
+    run = content | paper | recipe.settings | {"steps": recipe.steps, "batch_size": recipe.batch_size}
+    assert {name for name in content if run[name] != content[name]} == {"initialisation"}
+    assert content["initialisation"] == Pretraining("GD").initialisation
+
+
+def test_a_recipe_has_its_own_length_but_when_the_code_is_tried():
+    cell = replace(CELL, recipe=replace(CELL.recipe, steps=7, batch_size=3))
+    assert CELL.fine_tuning_length == (10_000, 40)
+    assert cell.fine_tuning_length == (7, 3)
+    assert replace(cell, schedule=SCHEDULES["smoke"]).fine_tuning_length == (4, 8)
 
 
 def test_recipes_differ_in_more_than_their_names():

@@ -119,9 +119,9 @@ def test_old_and_unknown_options_are_refused(tmp_path, cells, option, message):
 
 
 def test_recipes_beyond_the_paper(tmp_path, results, cells):
-    reproduce("data", table="beyond", schedule="smoke", rows="GD,GD+beyond", num_labelled=1, runs_dir=str(tmp_path))
-    assert [cell.row for cell in cells] == ["GD", "GD+beyond"] * 5
-    assert all(cell.recipe == RECIPES["beyond"] for cell in cells[1::2])
+    reproduce("data", table="beyond", schedule="smoke", rows="GD,GD+beyond,GD+recommended", num_labelled=1, runs_dir=str(tmp_path))
+    assert [cell.row for cell in cells] == ["GD", "GD+recommended"] * 5
+    assert all(cell.recipe == RECIPES["recommended"] for cell in cells[1::2])
 
 
 @pytest.mark.parametrize(

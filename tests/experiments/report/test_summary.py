@@ -29,7 +29,7 @@ def test_it_has_the_main_rows_and_leads_the_page(tmp_path):
     assert [list(row.values()) for row in first] == [
         ["random weights", "–", ".300 (1)", "–"],
         ["global pre-training (GD)", f".500 ± {spread} (2)", "–", "–"],
-        ["global pre-training and what is beyond the paper", "–", "–", ".800 (1)"],
+        ["global pre-training, self-training in two runs (up to version 0.7)", "–", "–", ".800 (1)"],
     ]
     assert list(first[0])[1:] == ["1 labelled", "2 labelled", "8 labelled"]
     assert 'Schedule "reduced": 2,500 global' in text and "(shorter than the paper's: 10,000 global" in text
