@@ -20,7 +20,8 @@ from bundles.run import REPOSITORY, commit, run_config
 from common.records import write_record
 from release.results import EVALUATIONS, ResultError, short_hash
 
-from .grid import RECIPES, STORED_NAMES, Cell
+from .grid import STORED_NAMES, Cell
+from .recipes import RECIPES
 from .results import read_stage_record
 
 logger = logging.getLogger(__name__)

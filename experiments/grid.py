@@ -14,6 +14,8 @@ from typing import Any
 
 from release.results import short_hash
 
+from .recipes import RECIPES, Recipe
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -92,78 +94,6 @@ class Pretraining:
         if not self.global_strategy:
             return "random"
         return "encoder_decoder" if self.local_strategy else "encoder"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is fine-tuned and its output cleaned; the defaults are the paper's.
-
-    Attributes:
-        name: stands for the other values in names of cells.
-        augmentation: see `common.transforms.views.fine_tuning_views`.
-        mixup_alpha: strength of Mixup, 0 without.
-        weight_averaging: decay of the moving average of the weights, 0 without.
-        self_training: as version 0.7 and earlier had it: train twice, the second time also on the pre-training volumes,
-            labelled by the first network. Its results stay; it is no longer run.
-        largest_component: keep only the largest connected component of each structure in the test volumes.
-        self_training_rounds: see `common.engines.SelfTraining`.
-        learning_rate_decay: see `common.engines.LearningRateDecay`.
-        steps: length of the fine-tuning; 0 for that of the schedule.
-        batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
-    """
-
-    name: str = "paper"
-    augmentation: str = "paper"
-    mixup_alpha: float = 0.0
-    weight_averaging: float = 0.0
-    self_training: bool = False
-    largest_component: bool = False
-    self_training_rounds: int = 0
-    learning_rate_decay: str = "none"
-    steps: int = 0
-    batch_size: int = 0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What differs from the paper among the values of `train.json`."""
-        own = ["name", "self_training", "steps", "batch_size"]
-        if not self.self_training_rounds:  # it is done to the output only
-            own.append("largest_component")
-        values = asdict(self).items()
-        return {name: value for name, value in values if name not in own and value != getattr(Recipe, name)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what is hashed; of what older versions had not, what is not the default, so that hashes stay."""
-        return {
-            name: value for name, value in asdict(self).items() if name not in _NEWER or value != getattr(Recipe, name)
-        }
-
-
-_NEWER = ("self_training_rounds", "learning_rate_decay", "steps", "batch_size")  # than version 0.7
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(),
-        Recipe("mixup", mixup_alpha=0.1),
-        Recipe("strong", augmentation="strong"),
-        Recipe("averaging", weight_averaging=0.99),
-        Recipe("component", largest_component=True),
-        Recipe("self", self_training=True),
-        Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
-        # The defaults of `train.json`.
-        Recipe(
-            "recommended",
-            "strong",
-            weight_averaging=0.99,
-            largest_component=True,
-            self_training_rounds=4,
-            learning_rate_decay="cosine",
-            steps=1500,
-            batch_size=20,
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)

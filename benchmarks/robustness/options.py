@@ -66,7 +66,7 @@ WRONG = (
     Wrong("train", {"batch_norm_statistics": "none"}, names=("statistics",)),
     Wrong("inference", {"precision": "float8"}),
     Wrong("evaluate", {"device": "cuda:9"}),
-    Wrong("train", {"teacher": f"{NOWHERE}/teacher.pt"}, names=("teacher",)),
+    Wrong("train", {"self_training_rounds": -1}),
     Wrong("train", {"split_path": f"{NOWHERE}/splits.json"}, names=("splits.json",)),
     Wrong("pretrain_global", {"strategy": "GX"}),
     Wrong("pretrain_global", {"temperature": 0}),

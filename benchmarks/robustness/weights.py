@@ -19,7 +19,7 @@ FILES = (
     ("model.pt", "train", "inference"),
     ("pretrained_encoder.pt", "pretrain_global", "pretrain_local"),
     ("pretrained_encoder_decoder.pt", "pretrain_local", "train"),
-    ("teacher.pt", "train", "self_training"),
+    ("resume.pt", "self_training", "self_training"),
     ("resume.pt", "pretrain_global", "pretrain_global"),
     ("model.pt", "train", "evaluate"),
     ("pretrained_encoder.pt", "pretrain_global", "train"),

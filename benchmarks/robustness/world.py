@@ -44,19 +44,21 @@ INPUTS = {
     "pretrain_local": {"pretrained_encoder.pt": "pretrain_global"},
     "pretrain_joint": {},
     "train": {"pretrained_encoder_decoder.pt": "pretrain_local"},
-    "self_training": {"pretrained_encoder_decoder.pt": "pretrain_local", "teacher.pt": "train"},
+    "self_training": {"pretrained_encoder_decoder.pt": "pretrain_local"},
     "evaluate": {"model.pt": "train"},
     "inference": {"model.pt": "train"},
 }
 _GEOMETRY = {"image_size": [32, 32], "spacing_mm": 4.0, "device": "cpu", "precision": "float32"}
 _STEPS = {"steps": 2, "steps_per_epoch": 1, "batch_size": 8}
+_START = {"initialisation": "encoder_decoder"}
 _GLOBAL = {"hidden_features": 16, "crop_size": 20, "crop_start": [2, 10], "num_partitions": 2}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "pretrain_global": {**_STEPS, **_GLOBAL},
     "pretrain_local": {**_STEPS, "num_partitions": 2},
     "pretrain_joint": {**_STEPS, **_GLOBAL},
-    "train": _STEPS,
-    "self_training": _STEPS,
+    # Without what makes a run one with a plan, which cannot be made longer.
+    "train": {**_STEPS, **_START, "self_training_rounds": 0, "learning_rate_decay": "none"},
+    "self_training": {**_STEPS, **_START, "self_training_rounds": 1},
     "evaluate": {"pictures": False},
     "inference": {"pictures": False},
 }
@@ -133,8 +135,6 @@ class World:
         else:
             options.update(dataset_dir=self.data, split_path=self.splits, cache_dir=self.cache)
             options["ckpt_dir"] = folder / "models"
-        if stage == "self_training":
-            options["teacher"] = folder / "models" / "teacher.pt"
         options.update(overrides)
         given = {name: value for name, value in options.items() if value is not None}
         return ["run", run_id, *(text for name, value in given.items() for text in (f"--{name}", str(value)))]

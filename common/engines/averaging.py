@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 from torch import Tensor, nn
 
@@ -13,6 +14,9 @@ class WeightAveraging(EMAHandler):
 
     Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and Optimization
     30(4), 1992; as a moving average Tarvainen, Valpola, "Mean teachers are better role models", NeurIPS 2017.
+
+    At step t no more than (1 + t) / (10 + t) of the average is kept, so that the average of a short run is not mostly
+    what it started from. Ignite's own warm-up counts anew when a run goes on.
 
     Args:
         network: what is trained.
@@ -29,6 +33,11 @@ class WeightAveraging(EMAHandler):
         if not 0 < decay < 1:
             raise ValueError(f"decay must be above 0 and below 1, got {decay!r}; weight_averaging 0 is no averaging.")
         super().__init__(network, momentum=1 - decay)
+
+    def _update_ema_model(self, engine: Engine, name: str) -> None:
+        step = engine.state.iteration
+        setattr(engine.state, name, max(self.momentum, 9 / (10 + step)))
+        super()._update_ema_model(engine, name)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged weights."""

@@ -64,7 +64,9 @@ class SelfTraining:
         largest_component: bool = False,
     ) -> None:
         if type(rounds) is not int or rounds < 0:
-            raise ValueError(f"self_training_rounds must be a whole number from 0, got {rounds!r}; 0 is no self-training.")
+            raise ValueError(
+                f"self_training_rounds must be a whole number from 0, got {rounds!r}; 0 is no self-training."
+            )
         self.teacher = teacher
         self.slices = slices
         self.rounds = 0 if slices is None else rounds

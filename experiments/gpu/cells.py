@@ -12,7 +12,8 @@ from typing import Any
 from common.data.splits import draws_of
 
 from ..cells import Stage, bundle_of, stages_of
-from ..grid import RECIPES, SCHEDULES, Cell, Schedule, cells_of
+from ..grid import SCHEDULES, Cell, Schedule, cells_of
+from ..recipes import RECIPES
 from ..reproduce import read_result, result_path, write_result
 from .gpu_tests import facts_of
 from .kit import KIT, REPOSITORY, SLICES, STARTED, STATE, WORK, KitError

@@ -32,7 +32,8 @@ from experiments.cells import (
     seconds_per_image,
     stages_of,
 )
-from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining, Recipe
+from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.recipes import RECIPES, Recipe
 from experiments.results import read_result
 from release.results import EVALUATIONS, ResultError
 

@@ -39,7 +39,8 @@ from experiments.gpu.slices import (
     select_needed,
     unpack_slices,
 )
-from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
+from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.recipes import RECIPES
 from phantom import write_acdc_phantom
 from tests.phantoms import PREPROCESSING
 

@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from experiments.grid import RECIPES, SCHEDULES, TABLES, Cell, Pretraining, Recipe, Schedule, cells_of, paper_dice
+from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining, Schedule, cells_of, paper_dice
+from experiments.recipes import RECIPES, Recipe
 from tests.places import REPOSITORY
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])

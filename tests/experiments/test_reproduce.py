@@ -16,7 +16,8 @@ import experiments.cells as cells_module
 import experiments.reproduce as module
 from common.records import write_record
 from experiments.cells import stages_of
-from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
+from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.recipes import RECIPES
 from experiments.reproduce import RESULTS, reproduce, result_path
 from experiments.results import cell_of, read_any_result, read_result
 
@@ -119,7 +120,14 @@ def test_old_and_unknown_options_are_refused(tmp_path, cells, option, message):
 
 
 def test_recipes_beyond_the_paper(tmp_path, results, cells):
-    reproduce("data", table="beyond", schedule="smoke", rows="GD,GD+beyond,GD+recommended", num_labelled=1, runs_dir=str(tmp_path))
+    reproduce(
+        "data",
+        table="beyond",
+        schedule="smoke",
+        rows="GD,GD+beyond,GD+recommended",
+        num_labelled=1,
+        runs_dir=str(tmp_path),
+    )
     assert [cell.row for cell in cells] == ["GD", "GD+recommended"] * 5
     assert all(cell.recipe == RECIPES["recommended"] for cell in cells[1::2])
 

@@ -13,7 +13,8 @@ from common.checkpoints import CheckpointError, content_hash, read_weights, save
 from common.networks import UNet2d
 from common.records import write_record
 from experiments.cells import stages_of
-from experiments.grid import RECIPES, SCHEDULES, Cell, Pretraining
+from experiments.grid import SCHEDULES, Cell, Pretraining
+from experiments.recipes import RECIPES
 from experiments.ship import ship
 from release.results import ResultError
 from tests.places import REPOSITORY

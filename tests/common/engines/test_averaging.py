@@ -24,13 +24,23 @@ def train(network, averaging, steps):
 def test_the_average_follows_the_weights():
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    averaging = WeightAveraging(network, 0.9)
-    train(network, averaging, 3)
+    averaging = WeightAveraging(network, 0.4)
+    train(network, averaging, 12)
     expected = 0.0
-    for weight in (1, 2, 3):
-        expected = 0.9 * expected + 0.1 * weight
+    for step in range(1, 13):
+        kept = min(0.4, (1 + step) / (10 + step))  # the first five steps keep less
+        expected = kept * expected + (1 - kept) * step
     assert averaging.ema_model.weight.item() == pytest.approx(expected)
-    assert network.weight.item() == 3
+    assert network.weight.item() == 12
+
+
+def test_a_short_run_forgets_what_it_started_from():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 100.0)
+    averaging = WeightAveraging(network, 0.99)
+    nn.init.zeros_(network.weight)
+    train(network, averaging, 20)
+    assert averaging.ema_model.weight.item() < 20
 
 
 def test_the_state_is_taken_back():

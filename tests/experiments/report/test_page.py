@@ -10,7 +10,8 @@ import pytest
 
 from common.data.splits import draws_of
 from experiments.cells import bundle_of
-from experiments.grid import RECIPES, SCHEDULES, TABLES, Pretraining, Recipe, cells_of
+from experiments.grid import SCHEDULES, TABLES, Pretraining, cells_of
+from experiments.recipes import RECIPES, Recipe
 from experiments.report import report
 from experiments.reproduce import RESULTS
 

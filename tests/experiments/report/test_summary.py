@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.grid import RECIPES, SCHEDULES
+from experiments.grid import SCHEDULES
+from experiments.recipes import RECIPES
 from experiments.report import report
 from experiments.report.summary import with_summary
 from experiments.reproduce import RESULTS
