@@ -267,10 +267,10 @@ TABLES: dict[int | str, Table] = {
             "pre-training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. "
             "`averaging`: moving average of the weights. `component`: only the largest connected component of each "
             "structure. `self`: a second fine-tuning; half of its batches are pre-training volumes, labelled by the "
-            "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by versions up "
-            "to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within one run of "
-            f"{RECIPES['recommended'].steps:,} steps, at a falling rate, with strong augmentation, averaged weights and "
-            "the largest component."
+            "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
+            "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
+            f"one run of {RECIPES['recommended'].steps:,} steps, at a falling rate, with strong augmentation, averaged "
+            "weights and the largest component."
         ),
     ),
 }

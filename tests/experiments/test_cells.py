@@ -62,7 +62,7 @@ def make_cell(start="random", num_labelled=1, draw="c2", seed=3, schedule="reduc
 
 
 def leave_weights(config, folder):
-    for name in module._OUTPUTS.get(config, ()):
+    for name in module._OUTPUTS.get(config.removesuffix("+paper"), ()):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
 
