@@ -30,7 +30,18 @@ import torch
 from common.records import write_record
 
 # In the order in which they are run and reported.
-NAMES = ("global_loss", "local_loss", "step", "pipeline", "precision", "prepare", "inference", "scale", "robustness")
+NAMES = (
+    "global_loss",
+    "local_loss",
+    "step",
+    "pipeline",
+    "precision",
+    "prepare",
+    "inference",
+    "scale",
+    "time_to_model",
+    "robustness",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 RUN_SECONDS = 0.05  # length of a run of calls that are too short to be timed one by one
 _CLEAR_REFS = Path("/proc/self/clear_refs")

@@ -88,6 +88,7 @@ def test_all_run_in_order_without_a_name(monkeypatch, capsys):
         "prepare",
         "inference",
         "scale",
+        "time_to_model",
         "robustness",
     ]
     assert commands == [["benchmarks", "measure", name] for name in names]
