@@ -21,7 +21,7 @@ from common.records import write_record
 from release.results import EVALUATIONS, ResultError, short_hash
 
 from .grid import STORED_NAMES, Cell
-from .recipes import RECIPES
+from .recipes import RECIPES, RECOMMENDED
 from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ _OUTPUTS = {
     "pretrain_joint": ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"),
     "train": tuple(EVALUATIONS.values()),
 }
-_LAID_OVER = {"train": "train+paper"}  # a cell says what differs from the paper
 LOCK = ".lock"
 """Name of the file in a stage's folder that is locked while a process runs the stage."""
 
@@ -58,12 +57,14 @@ class Stage:
         config: of the bundle, such as "train".
         folder: gets the weights and the state of the run.
         settings: what is overridden.
+        laid_over: a config that is laid over it.
     """
 
     bundle: Path
     config: str
     folder: Path
     settings: dict[str, Any]
+    laid_over: str = ""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
     shared = {"seed": cell.seed, "steps_per_epoch": schedule.steps_per_epoch}
     stages: list[Stage] = []
 
-    def add(config: str, name: str, settings: dict[str, Any]) -> None:
+    def add(config: str, name: str, settings: dict[str, Any], laid_over: str = "") -> None:
         # An earlier stage is in the settings as the name of its folder, which ends in a hash. Only the name counts, so
         # that all the folders can be moved together.
         plain = {
@@ -130,7 +131,7 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
             for key, value in settings.items()
         }
         identity = short_hash((cell.dataset, config, plain))
-        stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings))
+        stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings, laid_over))
 
     contrastive = {
         **shared,
@@ -167,7 +168,11 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
         settings["pretrained_dir"] = stages[-1].folder
     # Cells whose recipes differ in what is done with the output only share the network.
     name = replace(cell, recipe=RECIPES["paper"]).name
-    add("train", name, {**settings, **cell.recipe.settings})
+    laid_over = "paper"
+    if cell.recipe.name == RECOMMENDED:  # what is not said is as it is by default
+        del settings["steps_per_epoch"]
+        laid_over = ""
+    add("train", name, {**settings, **cell.recipe.settings}, laid_over)
     return stages
 
 
@@ -195,7 +200,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
         try:
             run_config(
                 stage.bundle,
-                _LAID_OVER.get(stage.config, stage.config),
+                "+".join(filter(None, (stage.config, stage.laid_over))),
                 dataset_dir=dataset_dir,
                 output_dir=stage.folder,
                 ckpt_dir=stage.folder,

@@ -14,7 +14,7 @@ from typing import Any
 
 from release.results import short_hash
 
-from .recipes import RECIPES, Recipe
+from .recipes import RECIPES, RECOMMENDED, Recipe
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ TABLES: dict[int | str, Table] = {
                 *(Row(Pretraining("GD"), recipe=recipe) for recipe in RECIPES.values()),
                 # How much of it the pre-training is still good for.
                 Row(Pretraining(), recipe=RECIPES["beyond"]),
-                Row(Pretraining(), recipe=RECIPES["recommended"]),
+                Row(Pretraining(), recipe=RECIPES[RECOMMENDED]),
             ]
         },
         baseline="GD",
@@ -269,7 +269,7 @@ TABLES: dict[int | str, Table] = {
             "structure. `self`: a second fine-tuning; half of its batches are pre-training volumes, labelled by the "
             "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
             "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
-            f"one run of {RECIPES['recommended'].steps:,} steps, at a falling rate, with strong augmentation, averaged "
+            f"one run of {RECIPES[RECOMMENDED].steps:,} steps, at a falling rate, with strong augmentation, averaged "
             "weights and the largest component."
         ),
     ),

@@ -51,6 +51,8 @@ class Recipe:
         }
 
 
+RECOMMENDED = "recommended"
+"""The recipe that is the default of `train.json`."""
 _NEWER = ("self_training_rounds", "learning_rate_decay", "steps", "batch_size")  # than version 0.7
 
 RECIPES = {
@@ -65,7 +67,7 @@ RECIPES = {
         Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
         # The defaults of `train.json`.
         Recipe(
-            "recommended",
+            RECOMMENDED,
             "strong",
             weight_averaging=0.99,
             largest_component=True,

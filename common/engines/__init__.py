@@ -11,6 +11,7 @@ from .precision import AutocastInferer, resolve_precision, slice_inferer
 from .self_training import SelfTraining
 from .tensorboard import BatchPictures, TrainingScalars, ValidationScalars
 from .trainer import StageTrainer
+from .validation import Validation
 
 __all__ = [
     "AutocastInferer",
@@ -25,6 +26,7 @@ __all__ = [
     "StageTrainer",
     "StopOnNaN",
     "TrainingScalars",
+    "Validation",
     "ValidationScalars",
     "WeightAveraging",
     "recompute_batch_norm",

@@ -47,26 +47,21 @@ def epoch_length(steps: int, at_most: int) -> int:
     return length
 
 
-def num_epochs(steps: int, steps_per_epoch: int, val_interval: int = 1) -> int:
+def num_epochs(steps: int, steps_per_epoch: int) -> int:
     """Divide the length of a run into Ignite's epochs.
 
     Args:
         steps: length of the run.
         steps_per_epoch: length of an epoch.
-        val_interval: epochs between two validations.
 
     Raises:
-        ValueError: if `steps` is not a positive multiple of `steps_per_epoch`, or the number of epochs not one of
-            `val_interval`, so that the last weights would not be validated.
+        ValueError: if `steps` is not a positive multiple of `steps_per_epoch`.
     """
     if steps < 1 or steps_per_epoch < 1 or steps % steps_per_epoch:
         raise ValueError(
             f"steps must be a positive multiple of steps_per_epoch, got {steps!r} and {steps_per_epoch!r}."
         )
-    epochs = steps // steps_per_epoch
-    if val_interval < 1 or epochs % val_interval:
-        raise ValueError(f"val_interval must divide the number of epochs, {epochs}, got {val_interval!r}.")
-    return epochs
+    return steps // steps_per_epoch
 
 
 class StageTrainer(SupervisedTrainer):

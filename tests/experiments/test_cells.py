@@ -33,7 +33,7 @@ from experiments.cells import (
     stages_of,
 )
 from experiments.grid import SCHEDULES, Cell, Pretraining
-from experiments.recipes import RECIPES, Recipe
+from experiments.recipes import RECIPES, RECOMMENDED, Recipe
 from experiments.results import read_result
 from release.results import EVALUATIONS, ResultError
 
@@ -69,7 +69,7 @@ def leave_weights(config, folder):
 
 @pytest.fixture
 def stage(tmp_path):
-    return Stage(bundle_of("acdc"), "train", tmp_path / "runs" / "stage", {"steps": 4, "batch_size": 8})
+    return Stage(bundle_of("acdc"), "train", tmp_path / "runs" / "stage", {"steps": 4, "batch_size": 8}, "paper")
 
 
 @pytest.fixture
@@ -192,6 +192,12 @@ def test_what_is_done_with_the_output_needs_no_other_network(tmp_path):
 def test_self_training_cleans_the_labels_and_the_output(tmp_path):
     (stage,) = stages_of(make_cell(recipe=RECIPES["recommended"]), tmp_path)
     assert stage.settings["largest_component"] is True and stage.settings["self_training_rounds"] > 0
+
+
+def test_the_recommended_recipe_is_run_as_it_is_by_default(tmp_path):
+    plain, recommended = (stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in ("paper", RECOMMENDED))
+    assert (plain.laid_over, recommended.laid_over) == ("paper", "")
+    assert "steps_per_epoch" in plain.settings and "steps_per_epoch" not in recommended.settings
 
 
 def test_the_former_self_training_is_not_run(tmp_path):

@@ -89,8 +89,9 @@ def test_the_recommended_recipe_is_the_default():
     recipe = RECIPES["recommended"]
     content = json.loads((REPOSITORY / "bundle_acdc/configs/train.json").read_text())
     paper = json.loads((REPOSITORY / "bundle_acdc/configs/paper.json").read_text())
-    run = content | paper | recipe.settings | {"steps": recipe.steps, "batch_size": recipe.batch_size}
-    assert {name for name in content if run[name] != content[name]} == {"initialisation"}
+    values = recipe.settings | {"steps": recipe.steps, "batch_size": recipe.batch_size}
+    assert values == {name: content[name] for name in values}
+    assert set(paper) - set(values) == {"initialisation", "steps_per_epoch", "val_interval"}
     assert content["initialisation"] == Pretraining("GD").initialisation
 
 

@@ -409,12 +409,6 @@ def test_lengths_that_no_epochs_fill(steps, message):
         epoch_length(steps, 50)
 
 
-def test_the_last_epoch_must_be_validated():
-    assert num_epochs(20, 5, val_interval=2) == 4
-    with pytest.raises(ValueError, match="val_interval must divide the number of epochs, 4, got 3"):
-        num_epochs(20, 5, val_interval=3)
-
-
 @pytest.mark.parametrize(("steps", "per_epoch"), [(0, 5), (7, 5), (5, 0)])
 def test_number_of_epochs(steps, per_epoch):
     assert num_epochs(10, 5) == 2
