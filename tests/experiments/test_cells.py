@@ -78,8 +78,7 @@ def configs(monkeypatch):
     run = []
 
     def remember(bundle, name, **overrides):
-        name, _, laid_over = name.partition("+")
-        assert laid_over == ("paper" if name == "train" else "")
+        name = name.partition("+")[0]
         run.append((name, overrides))
         leave_weights(name, overrides["output_dir"])
         if name == "train":
@@ -255,6 +254,14 @@ def test_unknown_dataset():
 
 
 # How a stage is run
+
+
+def test_a_config_is_laid_over_that_of_a_stage(tmp_path, stage, monkeypatch):
+    names = []
+    monkeypatch.setattr(module, "run_config", lambda bundle, name, **_: names.append(name))
+    run_stage(stage, tmp_path / "data")
+    run_stage(replace(stage, folder=tmp_path / "runs" / "other", laid_over=""), tmp_path / "data")
+    assert names == ["train+paper", "train"]
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path, stage, configs):
