@@ -1,7 +1,7 @@
 """Phantom of ACDC: made-up short-axis volumes of the heart.
 
-They have no disease, no artefacts and, of cardiac motion, only its two extremes. Orientation and header are those of the ACDC files: x to the
-patient's left, y to the back, the first slice at the base of the heart, the last at its apex.
+They have no disease, no artefacts and, of cardiac motion, only its two extremes. Orientation and header are those of
+the ACDC files: x to the patient's left, y to the back, the first slice at the base of the heart, the last at its apex.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class SplitVolumes:
         return splits.read_split(self.split_path, self.num_labelled, self.draw)
 
     def _without_labels(self, but: Collection[str] = ()) -> list[Item]:
-        """List the volumes to pre-train on but for those of some ids, then the patients' further frames if asked for."""
+        """List the volumes to pre-train on but for some ids, and further frames of all these patients if asked for."""
         items = self._items([id_ for id_ in self._pretraining_ids() if id_ not in but])
         return [*items, *self._further()]
 

@@ -36,7 +36,6 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     Raises:
         DatasetError: if no patient folder is found, or patient folders have no end-diastolic volume.
     """
-
     items: list[_Item] = []
     problems: list[str] = []
     for patient in _all_patients(dataset_dir):
