@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from . import leaks, splits
 from .content import Content
@@ -13,9 +13,10 @@ from .volume_files import few
 
 logger = logging.getLogger(__name__)
 
+_SINGLE, _ALL = "single", "all"
+
 Item = dict[str, str]
 _MOST_BESIDE = 20
-_SINGLE, _ALL = "single", "all"
 
 
 class SplitVolumes:
@@ -84,7 +85,7 @@ class SplitVolumes:
 
     def pretraining(self) -> list[Item]:
         """List the volumes to pre-train on, which are the same for every draw."""
-        return self._without_labels()
+        return [*self._items(self._pretraining_ids()), *self._further()]
 
     def labelled(self) -> list[Item]:
         """List the labelled volumes to fine-tune on."""
@@ -99,8 +100,9 @@ class SplitVolumes:
         return self._items(self._split().subset(name), require_label=True)
 
     def unlabelled(self) -> list[Item]:
-        """List the volumes to pre-train on but for those that the draw has labelled; other frames have no label."""
-        return self._without_labels(but=self._split().labelled)
+        """List the volumes to pre-train on but for those that the draw has labelled; their further frames are listed."""
+        labelled = self._split().labelled
+        return [item for item in self.pretraining() if item["id"] not in labelled]
 
     def for_statistics(self, statistics: str, labelled: Sequence[Item]) -> list[Item]:
         """List volumes whose batch-norm statistics stand for those of new ones: the ones to pre-train on.
@@ -125,11 +127,6 @@ class SplitVolumes:
 
     def _split(self) -> splits.Split:
         return splits.read_split(self.split_path, self.num_labelled, self.draw)
-
-    def _without_labels(self, but: Collection[str] = ()) -> list[Item]:
-        """List the volumes to pre-train on but for some ids, and further frames of all these patients if asked for."""
-        items = self._items([id_ for id_ in self._pretraining_ids() if id_ not in but])
-        return [*items, *self._further()]
 
     def _further(self) -> list[Item]:
         """List the further frames of the patients to pre-train on; none unless all frames are asked for."""
