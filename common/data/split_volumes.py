@@ -100,7 +100,7 @@ class SplitVolumes:
         return self._items(self._split().subset(name), require_label=True)
 
     def unlabelled(self) -> list[Item]:
-        """List the volumes to pre-train on but for those that the draw has labelled; their further frames are listed."""
+        """List the volumes to pre-train on but for those the draw has labelled; their further frames stay."""
         labelled = self._split().labelled
         return [item for item in self.pretraining() if item["id"] not in labelled]
 
