@@ -12,7 +12,7 @@ from typing import Any
 
 FACTS_FILE = "dataset.json"
 
-_DATALIST = re.compile(r"\$datalists\.\w+")
+_FUNCTION = re.compile(r"\$datalists\.\w+")
 _EXTRA = re.compile(r"\$datalists\.\w+\(@dataset_dir, \d+\)")
 _NETWORK_STRIDE = 32
 _PAPER_SIZE, _PAPER_CROP, _PAPER_START = 192, 100, (10, 69)
@@ -33,6 +33,7 @@ class Facts:
         image_size: (H, W) in pixels that the network sees of a slice, multiples of 32.
         dataset_dir: where the dataset is looked for by default.
         datalist: expression of the function that lists the volumes of the folder, see `common.data.datalists`.
+        further_frames: the same of the one that lists what is there beside one frame of each patient; None if nothing.
         label_values: the class index of each value in the label files, by its digits; None if they are the same.
         crop_size: side in pixels of the views of the global stage; None for the paper's share of `image_size`.
         crop_start: lowest and highest row and column of their corner; None for the paper's share.
@@ -50,6 +51,7 @@ class Facts:
     image_size: tuple[int, int]
     dataset_dir: str = "/workspace/data"
     datalist: str = "$datalists.image_label_folders"
+    further_frames: str | None = None
     label_values: Mapping[str, int] | None = None
     crop_size: int | None = None
     crop_start: tuple[int, int] | None = None
@@ -139,6 +141,10 @@ def _is_mapping(value: Any) -> bool:
     )
 
 
+def _is_function(value: Any) -> bool:
+    return isinstance(value, str) and _FUNCTION.fullmatch(value) is not None
+
+
 _Rule = tuple[Callable[[Any], bool], str]
 _RULES: dict[str, _Rule] = {
     "class_names": (lambda v: _are_names(v) and len(v) > 1, "a list of at least two different names"),
@@ -149,8 +155,12 @@ _RULES: dict[str, _Rule] = {
     ),
     "dataset_dir": (lambda v: isinstance(v, str) and bool(v), "a path"),
     "datalist": (
-        lambda v: isinstance(v, str) and _DATALIST.fullmatch(v) is not None,
+        _is_function,
         "the name of a function, as in $datalists.image_label_folders",
+    ),
+    "further_frames": (
+        lambda v: v is None or _is_function(v),
+        "the name of a function, as in $datalists.acdc_further_frames, or null",
     ),
     "label_values": (
         lambda v: v is None or _is_mapping(v),

@@ -97,10 +97,10 @@ def propose_split(items: Iterable[dict[str, str]]) -> dict[str, Any]:
 
 
 def _list_volumes(facts: Facts) -> list[dict[str, str]]:
-    name = facts.datalist.rpartition(".")[2]
-    list_volumes = getattr(datalists, name, None)
-    if list_volumes is None:
-        raise FactsError(f"datalist must name a function of common.data.datalists, got {facts.datalist!r}.")
+    for fact, name in (("datalist", facts.datalist), ("further_frames", facts.further_frames)):
+        if name is not None and not hasattr(datalists, name.rpartition(".")[2]):
+            raise FactsError(f"{fact} must name a function of common.data.datalists, got {name!r}.")
+    list_volumes = getattr(datalists, facts.datalist.rpartition(".")[2])
     try:
         return list(list_volumes(facts.dataset_dir))
     except DatasetError as error:

@@ -54,6 +54,9 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     "steps_per_epoch": (1,),
 }
 _RENAMED = {"combination": "draw"}  # what an option is called now
+_ELSEWHERE = {  # options that only some bundles have
+    "unlabelled_frames": "it is for training where a dataset has several frames of a patient. Leave it out",
+}
 _EXPRESSIONS = {"datalist": "$datalists.image_label_folders"}  # for what no plain value stands
 
 
@@ -219,6 +222,9 @@ def _unknown(option: _Option, config: ConfigParser, more: set[str], files: Seque
         return ""
     if option.name in _RENAMED:
         return f"--{option.name} is called --{_RENAMED[option.name]} now: write that."
+    if option.name in _ELSEWHERE and option.name not in config:
+        instead = "; further volumes are named by --extra_unlabelled_ids" if "extra_unlabelled_ids" in config else ""
+        return f"--{option.name} is no option of {', '.join(files)}: {_ELSEWHERE[option.name]}{instead}."
     part, keys = config.get(), option.id.split(_SEPARATOR)
     for depth, key in enumerate(keys):
         known = [str(index) for index in range(len(part))] if isinstance(part, list) else _keys(part)

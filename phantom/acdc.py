@@ -1,7 +1,7 @@
 """Phantom of ACDC: made-up short-axis volumes of the heart.
 
-They have no cardiac motion, no disease and no artefacts. Orientation and header are those of the ACDC files: x to the
-patient's left, y to the back, the first slice at the base of the heart, the last at its apex.
+They have no disease, no artefacts and, of cardiac motion, only its two extremes. Orientation and header are those of
+the ACDC files: x to the patient's left, y to the back, the first slice at the base of the heart, the last at its apex.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .drawing import Canvas, add_rician_noise, blob, smooth_noise
 from .files import write_nifti
 
 SLICE_DISTANCE_MM = 8.0
+END_DIASTOLE, END_SYSTOLE = 1, 12  # frames, as Info.cfg gives them
+_CONTRACTION = {END_DIASTOLE: 0.0, END_SYSTOLE: 0.5}
 RIGHT_VENTRICLE, MYOCARDIUM, LEFT_VENTRICLE = 1, 2, 3  # the label values of ACDC
 
 
@@ -27,6 +29,7 @@ def write_acdc_phantom(
     num_patients: int | Sequence[str] = 12,
     size: tuple[int, int] = (120, 160),
     seed: int = 0,
+    end_systole: bool = False,
 ) -> list[str]:
     """Write phantom patients as `training/patientXXX/patientXXX_frame01.nii.gz`, `..._gt.nii.gz` and `Info.cfg`.
 
@@ -37,6 +40,7 @@ def write_acdc_phantom(
         num_patients: how many patients, named patient001, patient002 and so on; or the list of their ids.
         size: the least and the greatest number of voxels along x and y; each patient gets its own numbers in between.
         seed: seed of all randomness.
+        end_systole: also write `frame12` and its label, the same heart contracted.
 
     Returns:
         The ids of the patients written.
@@ -53,19 +57,21 @@ def write_acdc_phantom(
             f"num_patients must be a number from 1 to 999 or a list of ids of the form patientXXX, got {num_patients}."
         )
     for name in ids:
-        image, label, spacing_mm = make_volume(np.random.default_rng([seed, zlib.crc32(name.encode())]), size)
         folder = Path(dataset_dir, "training", name)
         folder.mkdir(parents=True, exist_ok=True)
-        affine = np.diag([-spacing_mm, -spacing_mm, SLICE_DISTANCE_MM, 1.0])
-        for array, suffix in ((image, ""), (label, "_gt")):
-            write_nifti(array, affine, folder / f"{name}_frame01{suffix}.nii.gz", codes=(1, 1))
-        info = "ED: 1\nES: 12\nGroup: NOR\nHeight: 175.0\nNbFrame: 30\nWeight: 75.0\n"
+        for frame in (END_DIASTOLE, END_SYSTOLE) if end_systole else (END_DIASTOLE,):
+            generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            image, label, spacing_mm = make_volume(generator, size, _CONTRACTION[frame])
+            affine = np.diag([-spacing_mm, -spacing_mm, SLICE_DISTANCE_MM, 1.0])
+            for array, suffix in ((image, ""), (label, "_gt")):
+                write_nifti(array, affine, folder / f"{name}_frame{frame:02d}{suffix}.nii.gz", codes=(1, 1))
+        info = f"ED: {END_DIASTOLE}\nES: {END_SYSTOLE}\nGroup: NOR\nHeight: 175.0\nNbFrame: 30\nWeight: 75.0\n"
         (folder / "Info.cfg").write_text(info, encoding="utf-8")
     return ids
 
 
 def make_volume(
-    generator: np.random.Generator, size: tuple[int, int] = (120, 160)
+    generator: np.random.Generator, size: tuple[int, int] = (120, 160), contraction: float = 0.0
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], float]:
     """Draw one phantom patient.
 
@@ -75,6 +81,8 @@ def make_volume(
     Args:
         generator: source of all randomness.
         size: the least and the greatest number of voxels along x and y.
+        contraction: by how much the wall of the left ventricle is thicker than at end-diastole, as a share of it; the
+            right ventricle gets smaller as well.
 
     Returns:
         image: shape (X, Y, Z), with 7 to 10 slices Z and arbitrary units of 0 to about 3000.
@@ -149,8 +157,9 @@ def make_volume(
     taper = np.where(t <= 1, 1 - draw(0.5, 0.65) * np.abs(t) ** draw(2, 3), -0.5)
     stretch = draw(0.93, 1.07)
     epicardium = blob(along, across, (0, 0), (outer_mm * stretch, outer_mm / stretch), draw(0, np.pi), taper)
-    endocardium = epicardium - scale * draw(7, 10) * (1 - 0.25 * t)
-    right_radii_mm = (scale * draw(23, 29), scale * draw(33, 42))
+    endocardium = epicardium - scale * draw(7, 10) * (1 + contraction) * (1 - 0.25 * t)
+    right_scale = scale * (1 - contraction / 3)
+    right_radii_mm = (right_scale * draw(23, 29), right_scale * draw(33, 42))
     right_end = min(draw(0.92, 1.1), 1.0)
     right_taper = np.sqrt(np.maximum(1 - np.abs(t / right_end) ** draw(1.8, 2.6), 0)) - 0.05
     right_centre = (outer_mm * taper + draw(0.25, 0.45) * right_radii_mm[0] * right_taper, scale * draw(-5, 5))

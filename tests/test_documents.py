@@ -153,7 +153,7 @@ def test_every_option_is_documented():
 def test_what_may_differ_when_a_run_goes_on_is_documented():
     text = (REPOSITORY / "bundle_acdc" / "docs" / "README.md").read_text(encoding="utf-8")
     (listed,) = re.findall(r"all options of the tables below but places, (.*?):", text, re.DOTALL)
-    places = {"bundle_root", "teacher", *(name for name in NOT_COMPARED if name.endswith(("_dir", "_path")))}
+    places = {"bundle_root", *(name for name in NOT_COMPARED if name.endswith(("_dir", "_path")))}
     assert set(re.findall("`(.*?)`", listed)) == NOT_COMPARED - places
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
 
 from . import content, splits
@@ -20,6 +21,9 @@ _AT_MOST = 5  # named in a message
 
 Subsets = Mapping[str, Sequence[Content]]
 """Volumes by the name of their subset, those above."""
+
+FurtherFrames = Callable[[str], Mapping[str, Sequence[dict[str, str]]]]
+"""Lists the frames of a dataset folder that its datalist does not have, by the id of the patient; see `datalists`."""
 
 
 class LeakError(ValueError):
@@ -64,14 +68,18 @@ def check(subsets: Subsets, ancestors: Subsets | None = None) -> None:
 
 
 def test_volumes(
-    datalist: Callable[[str], list[dict[str, str]]], dataset_dir: str, split_path: str | os.PathLike[str]
+    datalist: Callable[[str], list[dict[str, str]]],
+    dataset_dir: str,
+    split_path: str | os.PathLike[str],
+    further_frames: FurtherFrames | None = None,
 ) -> list[Content]:
-    """Read the test volumes that a dataset folder has, to compare others with.
+    """Read the volumes of the test patients that a dataset folder has, to compare others with.
 
     Args:
         datalist: one of `datalists`.
         dataset_dir: the dataset's folder. Where there is none, as in MONAI Label, nothing is known of a test.
         split_path: the split file.
+        further_frames: lists the patients' other frames, which must not be trained on either; None if there are none.
 
     Returns:
         Their contents, without labels. Files that are not there are left out, those that cannot be read also logged.
@@ -83,7 +91,7 @@ def test_volumes(
     except splits.SplitError as error:  # a run that is given lists of files needs no split
         logger.warning(f"It is not known which volumes are for the test, so none are compared: {error}")
         return []
-    return _of_ids(datalist, dataset_dir, ids)
+    return _of_ids(datalist, dataset_dir, ids, further_frames)
 
 
 def other_subsets(
@@ -106,13 +114,22 @@ def other_subsets(
     return {other: [known[id_] for id_ in own if id_ in known] for other, own in ids.items()}
 
 
-def _of_ids(datalist: Callable[[str], list[dict[str, str]]], dataset_dir: str, ids: Sequence[str]) -> list[Content]:
+def _of_ids(
+    datalist: Callable[[str], list[dict[str, str]]],
+    dataset_dir: str,
+    ids: Sequence[str],
+    further_frames: FurtherFrames | None = None,
+) -> list[Content]:
     try:
         items = datalist(dataset_dir)
     except DatasetError as error:
         items = error.usable
     images = {item["id"]: {"id": item["id"], "image": item["image"]} for item in items}
-    return content.of_files([images[id_] for id_ in dict.fromkeys(ids) if id_ in images])
+    found = [images[id_] for id_ in dict.fromkeys(ids) if id_ in images]
+    with suppress(DatasetError):  # a folder in another layout, for which the datalist was replaced
+        frames = further_frames(dataset_dir) if further_frames else {}
+        found += [frame for id_ in dict.fromkeys(ids) for frame in frames.get(id_, ())]
+    return content.of_files(found)
 
 
 def _problem(first_name: str, first: Sequence[Content], second_name: str, second: Sequence[Content]) -> str:

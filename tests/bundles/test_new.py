@@ -65,6 +65,13 @@ def test_names_that_no_folder_should_have(facts, tmp_path, name):
         new(name, str(facts), str(tmp_path))
 
 
+@pytest.mark.parametrize("fact", ["datalist", "further_frames"])
+def test_functions_that_there_are_not(facts, tmp_path, fact):
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), fact: "$datalists.gone"}))
+    with pytest.raises(FactsError, match=rf"{fact} must name a function of common.data.datalists, got .*gone"):
+        new("liver", str(facts), str(tmp_path))
+
+
 def test_a_folder_that_is_there_is_left_alone(facts, tmp_path):
     (tmp_path / "bundle_liver").mkdir()
     with pytest.raises(FactsError, match="bundle_liver is there already"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from bundles.facts import FACTS_FILE, read_facts
 from bundles.write import STAGES, bundles_of_repository, write_folder, written
-from tests.phantoms import OPTIONS, contents
+from tests.phantoms import OPTIONS, TRAINING
 from tests.places import BUNDLES, REPOSITORY
 
 CONFIGS = sorted(path.name.removesuffix(".jinja") for path in STAGES.glob("*.json.jinja"))
@@ -86,9 +87,22 @@ def test_templates_name_no_dataset():
 @pytest.mark.parametrize("config", OPTIONS)
 def test_bundles_differ_in_facts_only(config):
     facts = [read_facts(bundle / FACTS_FILE) for bundle in BUNDLES.values()]
-    configs = [contents(bundle)[config] for bundle in BUNDLES.values()]
+    # That there are no further frames is a fact without an id of its own.
+    configs = [written(replace(own, further_frames=None))[f"{config}.json"] for own in facts]
     same = [{key: value for key, value in one.items() if not hasattr(facts[0], key)} for one in configs]
     assert same[0]["network_def"] and same[0] == same[1] == same[2]
+
+
+@pytest.mark.parametrize("config", OPTIONS)
+def test_further_frames_are_an_option_of_training(config):
+    facts = read_facts(BUNDLES["mmwhs"] / FACTS_FILE)
+    configs = [written(own)[f"{config}.json"] for own in (facts, replace(facts, further_frames="$datalists.frames"))]
+    without, with_frames = ({**own, "split": own.get("split", "")} for own in configs)
+    options = ", unlabelled_frames=@unlabelled_frames, further_frames=datalists.frames)"
+    if config in TRAINING:
+        assert with_frames.pop("unlabelled_frames") == "single"
+        assert with_frames.pop("split") == without.pop("split").removesuffix(")") + options
+    assert with_frames == without
 
 
 @pytest.mark.parametrize("config", ["train", "pretrain_global", "pretrain_local", "pretrain_joint"])

@@ -25,6 +25,7 @@ DOCUMENTS = sorted(
 COMMAND = re.compile(r"-m monai\.bundle run ((?:[^`#\n\\]|\\\n)+)")
 INFERENCE = "run --config_file configs/inference.json"
 TRAIN = "training --config_file configs/train.json"
+EVALUATE = "run --config_file configs/evaluate.json"
 GLOBAL = "training --config_file configs/pretrain_global.json"
 
 
@@ -56,10 +57,11 @@ def test_documents_have_commands():
 @pytest.mark.parametrize(
     "command",
     [
+        GLOBAL + " --unlabelled_frames all",
         TRAIN + " --num_labelled all --steps_per_epoch 10 --device cpu --slice_axis fixed --channel 0",
         TRAIN + """ --extra_unlabelled_ids "['a']" --device "$torch.device('cpu')" --cache_dir '$None' --resume True""",
         TRAIN
-        + " --tracking mlflow --run_name x --experiment_name y --learning_rate 1 --teacher '' --augmentation none",
+        + " --tracking mlflow --run_name x --experiment_name y --learning_rate 1 --learning_rate_decay none --augmentation none",
         TRAIN + " --train#trainer#max_epochs 3 --train::dataset::num_workers 0 --train#handlers#1#interval 2",
         TRAIN + " --spacing_mm [1,1.5] --image_size 192,192 --_meta_#version 1.2.3 --+extra_unlabelled_ids [a,b]",
         TRAIN + " --trim_margin_mm 10 --label_values {0:0,5:1} --num_labelled '@seed' --class_names [a,b,c]",
@@ -101,6 +103,8 @@ WRONG = {
     TRAIN + " --extra_unlabelled_ids a": "must be a list of texts, got 'a'. Write a list, as in \"['a']\"",
     TRAIN + " --extra_unlabelled_ids [1]": "must be a list of texts",
     TRAIN + " --cache_dir None": "got None, which MONAI ignores: write '$None'",
+    TRAIN + " --unlabelled_frames": "--unlabelled_frames must be a text, got no value",
+    EVALUATE + " --unlabelled_frames all": "no option of configs/evaluate.json: it is for training .*. Leave it out.",
     TRAIN + " --datalist acdc": "--datalist must be an expression",
     TRAIN + " --network_def x": "--network_def must be a dictionary",
     TRAIN + " --device": "--device must be a value, got no value",
@@ -160,6 +164,19 @@ def test_defaults_of_other_bundles(monkeypatch, bundle):
         if slip != "--channel None" or bundle == "bundle_prostate":  # elsewhere the default is none
             with pytest.raises(CommandLineError):
                 check_arguments(shlex.split(f"{TRAIN} {slip}"))
+
+
+@pytest.mark.parametrize("bundle", ["bundle_prostate", "bundle_mmwhs"])
+@pytest.mark.parametrize("value", ["all", "single"])
+def test_an_option_of_other_bundles_is_explained(monkeypatch, bundle, value):
+    monkeypatch.chdir(REPOSITORY / bundle)
+    for stage in ("pretrain_global", "pretrain_local", "pretrain_joint", "train"):
+        with pytest.raises(CommandLineError) as error:
+            check_arguments(shlex.split(f"training --config_file configs/{stage}.json --unlabelled_frames {value}"))
+        assert str(error.value) == (
+            f"--unlabelled_frames is no option of configs/{stage}.json: it is for training where a dataset has several "
+            "frames of a patient. Leave it out; further volumes are named by --extra_unlabelled_ids."
+        )
 
 
 def test_options_from_a_file(tmp_path):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data.datalists import acdc
+from common.data.datalists import acdc, acdc_further_frames
 from common.data.splits import read_split
 from phantom import write_acdc_phantom, write_phantom_splits, write_reoriented
 from phantom.acdc import make_volume
@@ -21,6 +23,19 @@ def test_writes_the_acdc_layout(tmp_path):
     assert [item["id"] for item in items] == ["patient001", "patient002", "patient003"]
     assert all("label" in item for item in items)
     assert "ED: 1\n" in (tmp_path / "training" / "patient002" / "Info.cfg").read_text()
+
+
+def test_end_systole_is_the_same_heart_contracted(tmp_path):
+    for name, end_systole in (("one", False), ("both", True)):
+        write_acdc_phantom(tmp_path / name, 2, size=(64, 72), end_systole=end_systole)
+    assert acdc_further_frames(tmp_path / "one") == {}
+    for one, diastole in zip(acdc(tmp_path / "one"), acdc(tmp_path / "both"), strict=True):
+        assert Path(one["image"]).read_bytes() == Path(diastole["image"]).read_bytes()
+        (systole,) = acdc_further_frames(tmp_path / "both")[one["id"]]
+        assert load(systole["image"])[0].shape == load(one["image"])[0].shape
+        before = np.bincount(load(diastole["label"])[1].ravel())
+        after = np.bincount(load(systole["image"].replace(".nii", "_gt.nii"))[1].ravel())
+        assert after[1] < 0.8 * before[1] and after[3] < 0.8 * before[3] and after[2] > before[2]
 
 
 def test_files_have_the_header_of_acdc(tmp_path):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ..pairing import dataset_root, usable
-from ..volume_files import DatasetError, volume_called
+from ..volume_files import DatasetError, stem, volume_called, volumes_in
 
 _PATIENT = re.compile(r"patient\d{3}")
 _SUBFOLDERS = ("", "training", "database/training")
@@ -21,8 +21,8 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     """List the end-diastolic volumes of ACDC (Automated Cardiac Diagnosis Challenge, 2017).
 
     A patient's volume is the file tagged `frame01`, else `frame04`, else the frame that `Info.cfg` names as
-    end-diastolic (`ED`). Other frames, the 4-D files and files of other programs are ignored, and so is a
-    `testing` folder: the paper takes its test patients from the 100 training patients.
+    end-diastolic (`ED`). Other frames (see `acdc_further_frames`), the 4-D files and files of other programs are
+    ignored, and so is a `testing` folder: the paper takes its test patients from the 100 training patients.
 
     Args:
         dataset_dir: the folder that holds `patient001` and so on, or a folder that has them in `training` or in
@@ -36,6 +36,37 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
     Raises:
         DatasetError: if no patient folder is found, or patient folders have no end-diastolic volume.
     """
+    items: list[_Item] = []
+    problems: list[str] = []
+    for patient in _all_patients(dataset_dir):
+        try:
+            items.append(_item(patient))
+        except DatasetError as error:
+            problems.append(str(error))
+    return usable(problems, items)
+
+
+def acdc_further_frames(dataset_dir: str | os.PathLike[str]) -> dict[str, list[_Item]]:
+    """List the frames of ACDC's patients that `acdc` does not list, such as the end-systolic ones.
+
+    These are the files `patientXXX_frameYY` in the folder of that patient. Labels (`_gt`), the 4-D files and files that
+    name another patient are ignored.
+
+    Args:
+        dataset_dir: see `acdc`.
+
+    Returns:
+        For each patient that has such frames an item for each of them, ordered by frame, without a label:
+        `{"patient001": [{"id": "patient001_frame12", "image": path}]}`.
+
+    Raises:
+        DatasetError: if no patient folder is found.
+    """
+    return {patient.name: frames for patient in _all_patients(dataset_dir) if (frames := _further_frames(patient))}
+
+
+def _all_patients(dataset_dir: str | os.PathLike[str]) -> list[Path]:
+    """Return the patient folders of a dataset, ordered by name; see `acdc`."""
 
     def patients(root: Path) -> list[Path]:
         return next(filter(None, (_patients(root / subfolder) for subfolder in _SUBFOLDERS)), [])
@@ -52,14 +83,7 @@ def acdc(dataset_dir: str | os.PathLike[str]) -> list[_Item]:
             f"{os.fspath(dataset_dir)!r}; looked in {places}. Set dataset_dir to the unpacked ACDC folder, or download "
             "the data from https://www.creatis.insa-lyon.fr/Challenge/acdc/."
         )
-    items: list[_Item] = []
-    problems: list[str] = []
-    for patient in patients(root):
-        try:
-            items.append(_item(patient))
-        except DatasetError as error:
-            problems.append(str(error))
-    return usable(problems, items)
+    return patients(root)
 
 
 def _patients(folder: Path) -> list[Path]:
@@ -71,22 +95,37 @@ def _patients(folder: Path) -> list[Path]:
 
 def _item(patient: Path) -> _Item:
     """Return the datalist item of one patient folder."""
-    frames = list(dict.fromkeys([*_FRAMES, *_end_diastole(patient)]))
-    for frame in frames:
-        stem = f"{patient.name}_frame{frame}"
-        if image := volume_called(patient, stem):
-            label = volume_called(patient, f"{stem}_gt")
-            item = {"id": patient.name, "image": str(image)}
-            return item | {"label": str(label)} if label else item
-    raise DatasetError(
-        f"{patient} must hold its end-diastolic volume, {patient.name}_frameNN.nii.gz or .nii with NN one of "
-        f"{', '.join(frames)} (also the frame that Info.cfg gives as ED counts), got none of them. Unpack this patient "
-        "again, or remove its folder."
-    )
+    image = _end_diastole(patient)
+    if image is None:
+        raise DatasetError(
+            f"{patient} must hold its end-diastolic volume, {patient.name}_frameNN.nii.gz or .nii with NN one of "
+            f"{', '.join(_end_diastolic_frames(patient))} (also the frame that Info.cfg gives as ED counts), got none "
+            "of them. Unpack this patient again, or remove its folder."
+        )
+    label = volume_called(patient, f"{stem(image)}_gt")
+    item = {"id": patient.name, "image": str(image)}
+    return item | {"label": str(label)} if label else item
 
 
-def _end_diastole(patient: Path) -> list[str]:
-    """Return the number of the end-diastolic frame that `Info.cfg` names, as two digits; nothing if it names none."""
+def _further_frames(patient: Path) -> list[_Item]:
+    """Return an item for each frame of a patient but the end-diastolic one."""
+    frames: dict[str, Path] = {}
+    for file in volumes_in(patient):
+        if re.fullmatch(rf"{patient.name}_frame\d\d", stem(file)):
+            frames.setdefault(stem(file), file)  # the same one that `volume_called` takes of two
+    if image := _end_diastole(patient):
+        frames.pop(stem(image), None)
+    return [{"id": name, "image": str(file)} for name, file in sorted(frames.items())]
+
+
+def _end_diastole(patient: Path) -> Path | None:
+    """Return the end-diastolic volume of a patient, if it is there."""
+    files = (volume_called(patient, f"{patient.name}_frame{frame}") for frame in _end_diastolic_frames(patient))
+    return next(filter(None, files), None)
+
+
+def _end_diastolic_frames(patient: Path) -> list[str]:
+    """Return the numbers that the end-diastolic frame can have, as two digits; the last ones from `Info.cfg`."""
     info = patient / "Info.cfg"
     text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
-    return [f"{int(number):02d}" for number in _END_DIASTOLE.findall(text)]
+    return list(dict.fromkeys([*_FRAMES, *(f"{int(number):02d}" for number in _END_DIASTOLE.findall(text))]))

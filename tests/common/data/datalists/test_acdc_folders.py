@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.data.datalists import (
-    acdc,
-)
+from common.data.datalists import acdc, acdc_further_frames
+from common.data.splits import pretraining_ids
 from common.data.volume_files import DatasetError
+from tests.places import CONFIGS
 
 from .made_up import make_patient, touch
 
@@ -146,6 +146,73 @@ def test_patients_files_in_folders_called_like_them(tmp_path):
     folder = tmp_path / "patient001" / "patient001_frame01.nii"
     touch(folder / "patient001_frame01.nii")
     assert acdc(tmp_path) == [{"id": "patient001", "image": str(folder / "patient001_frame01.nii")}]
+
+
+def further_ids(folder):
+    return {patient: [item["id"] for item in items] for patient, items in acdc_further_frames(folder).items()}
+
+
+@pytest.mark.parametrize(
+    ("frames", "info", "expected"),
+    [
+        (["12", "01", "04"], "ED: 12\n", ["04", "12"]),
+        (["11", "04"], None, ["11"]),
+        (["07", "12"], "ED: 7\nES: 12\n", ["12"]),
+        (["07", "12"], None, ["07", "12"]),  # end-diastole is not there: `acdc` says so
+        (["01"], None, None),
+    ],
+)
+def test_further_frames_are_all_but_the_end_diastolic_one(tmp_path, frames, info, expected):
+    make_patient(tmp_path / "training", "patient002")
+    for frame in frames:
+        make_patient(tmp_path / "training", "patient001", frame)
+    if info:
+        (tmp_path / "training" / "patient001" / "Info.cfg").write_text(info)
+    found = further_ids(tmp_path)
+    assert found == ({"patient001": [f"patient001_frame{frame}" for frame in expected]} if expected else {})
+
+
+def test_further_frames_are_images_of_their_own_patient_only(tmp_path):
+    training = tmp_path / "training"
+    for frame in ("01", "12"):
+        make_patient(training, "patient001", frame)
+    make_patient(tmp_path / "testing", "patient101", "12")
+    folder = training / "patient001"
+    touch(
+        folder / "patient001_4d.nii.gz",
+        folder / "patient001_frame07_gt.nii.gz",
+        folder / "patient001_frame08_seg.nii.gz",
+        folder / "patient001_frame123.nii.gz",
+        folder / "patient002_frame12.nii.gz",
+        folder / "._patient001_frame13.nii.gz",
+        folder / "patient001_frame14.txt",
+        training / "patient001_frame15.nii.gz",
+    )
+    assert acdc_further_frames(tmp_path) == {
+        "patient001": [{"id": "patient001_frame12", "image": str(folder / "patient001_frame12.nii.gz")}]
+    }
+
+
+def test_a_frame_that_is_there_twice_is_listed_once(tmp_path):
+    for suffix in (".nii", ".nii.gz"):
+        for frame in ("01", "12"):
+            make_patient(tmp_path, "patient001", frame, suffix)
+    (item,) = acdc_further_frames(tmp_path)["patient001"]
+    assert item == {"id": "patient001_frame12", "image": str(tmp_path / "patient001" / "patient001_frame12.nii")}
+
+
+def test_further_frames_need_patients(tmp_path):
+    with pytest.raises(DatasetError, match="dataset_dir must hold the patient folders"):
+        acdc_further_frames(tmp_path)
+
+
+def test_lists_the_further_frames_of_the_real_data(acdc_dir):
+    further = acdc_further_frames(acdc_dir)
+    assert set(further) >= set(pretraining_ids(CONFIGS / "splits.json"))
+    items = [item for items in further.values() for item in items]
+    assert len({item["id"] for item in items}) == len(items)
+    listed = {item["image"] for item in acdc(acdc_dir)}
+    assert all(item["image"] not in listed and item["image"].endswith(f"{item['id']}.nii.gz") for item in items)
 
 
 def test_lists_the_real_data(acdc_dir):
