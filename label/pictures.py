@@ -41,9 +41,7 @@ def pictures(
     dataset_dir: str,
     python: str,
     output: str = str(REPOSITORY / "docs" / "pictures"),
-    epochs: int = 8,
-    steps_per_epoch: int = 50,
-    batch_size: int = 20,
+    epochs: int = 50,
 ) -> None:
     """Train a released bundle on one and on two labels, as an annotator would, and draw what it finds each time.
 
@@ -56,10 +54,7 @@ def pictures(
         dataset_dir: the ACDC folder.
         python: the Python of the environment that `install.sh` builds.
         output: the folder to write to.
-        epochs: of each training, as an annotator asks for them.
-        steps_per_epoch: written into the bundle's config, as the page for annotators has it; the default is a few
-            minutes on one core.
-        batch_size: the same.
+        epochs: of each training; by default those that MONAI Label asks for by itself.
 
     Raises:
         LabelServerError: if the server does not start, or a training fails.
@@ -76,8 +71,7 @@ def pictures(
         for name in (*labelled, *test):
             shutil.copy(items[name]["image"], studies / f"{name}.nii.gz")
         app = copy_app(python, root)
-        options = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
-        export(str(REPOSITORY / _BUNDLE), str(root / "exported"), train_options=options)
+        export(str(REPOSITORY / _BUNDLE), str(root / "exported"))
         bundle = app / "model" / _BUNDLE
         shutil.move(root / "exported" / _BUNDLE, bundle)
         hashes = {name: content_hash(bundle / "models" / name) for name in (_START, "model.pt")}
@@ -122,8 +116,6 @@ def pictures(
         "weights_sha256": hashes,
         "labelled": labelled,
         "epochs": epochs,
-        "steps_per_epoch": steps_per_epoch,
-        "batch_size": batch_size,
         "device": device,
         "training_seconds": seconds,
         "dice": scores,
