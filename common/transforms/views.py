@@ -15,7 +15,7 @@ from torch import Tensor
 from ..strategies import find_strategy
 from .intensity_views import RandomFineTuningIntensity, RandomIntensity, RandomStrongIntensity
 from .mixup import Mixup
-from .spatial_views import RandomCropResize, RandomElastic, RandomSpatial, RandomStrongSpatial
+from .spatial_views import RandomCropResize, RandomElastic, RandomFineElastic, RandomSpatial, RandomStrongSpatial
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
@@ -119,7 +119,7 @@ class FineTuningViews:
         self,
         num_classes: int,
         spatial: RandomSpatial | RandomStrongSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
-        elastic: RandomElastic | None = RandomElastic(),  # noqa: B008, it has no state
+        elastic: RandomElastic | RandomFineElastic | None = RandomElastic(),  # noqa: B008, it has no state
         intensity: Augmentation | None = None,
         mixup: Mixup | None = None,
     ) -> None:
@@ -164,7 +164,7 @@ class FineTuningViews:
         return images, probabilities
 
 
-AUGMENTATIONS = ("none", "paper", "paper+intensity", "strong")
+AUGMENTATIONS = ("none", "paper", "paper+intensity", "strong", "strong+elastic")
 
 
 def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha: float = 0.0) -> FineTuningViews:
@@ -174,7 +174,7 @@ def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha
         num_classes: number of classes including the background.
         augmentation: "none"; "paper" (affine and elastic); "paper+intensity" (also brightness and contrast, which the
             authors' program has and never reaches); "strong" (wider affine, elastic, and intensities as in
-            `RandomStrongIntensity`).
+            `RandomStrongIntensity`); "strong+elastic" (the same with `RandomFineElastic`).
         mixup_alpha: of `Mixup`; 0 for none.
 
     Raises:
@@ -185,12 +185,14 @@ def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha
     intensities: dict[str, Augmentation] = {
         "paper+intensity": RandomFineTuningIntensity(),
         "strong": RandomStrongIntensity(),
+        "strong+elastic": RandomStrongIntensity(),
     }
-    augmented, strong = augmentation != "none", augmentation == "strong"
+    augmented, strong = augmentation != "none", augmentation.startswith("strong")
+    elastic = RandomFineElastic() if augmentation == "strong+elastic" else RandomElastic()
     return FineTuningViews(
         num_classes,
         spatial=(RandomStrongSpatial() if strong else RandomSpatial()) if augmented else None,
-        elastic=RandomElastic() if augmented else None,
+        elastic=elastic if augmented else None,
         intensity=intensities.get(augmentation),
         mixup=Mixup(mixup_alpha) if mixup_alpha else None,
     )

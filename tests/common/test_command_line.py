@@ -60,8 +60,7 @@ def test_documents_have_commands():
         GLOBAL + " --unlabelled_frames all",
         TRAIN + " --num_labelled all --steps_per_epoch 10 --device cpu --slice_axis fixed --channel 0",
         TRAIN + """ --extra_unlabelled_ids "['a']" --device "$torch.device('cpu')" --cache_dir '$None' --resume True""",
-        TRAIN
-        + " --tracking mlflow --run_name x --experiment_name y --learning_rate 1 --learning_rate_decay none --augmentation none",
+        TRAIN + " --tracking mlflow --run_name x --experiment_name y --learning_rate 1 --learning_rate_decay none",
         TRAIN + " --train#trainer#max_epochs 3 --train::dataset::num_workers 0 --train#handlers#2#interval 2",
         TRAIN + " --spacing_mm [1,1.5] --image_size 192,192 --_meta_#version 1.2.3 --+extra_unlabelled_ids [a,b]",
         TRAIN + " --trim_margin_mm 10 --label_values {0:0,5:1} --num_labelled '@seed' --class_names [a,b,c]",

@@ -17,3 +17,4 @@ from .affine import RandomSpatial as RandomSpatial
 from .affine import RandomStrongSpatial as RandomStrongSpatial
 from .crop import RandomCropResize as RandomCropResize
 from .elastic import RandomElastic as RandomElastic
+from .elastic import RandomFineElastic as RandomFineElastic

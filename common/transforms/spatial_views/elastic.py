@@ -142,3 +142,29 @@ class RandomElastic:
         warped_images = _sample_inside(images[first:], grid)
         warped_labels = _sample_inside(labels[first:], grid)
         return torch.cat([images[:first], warped_images]), torch.cat([labels[:first], warped_labels])
+
+
+class RandomFineElastic:
+    """As `RandomElastic`, with grid points so close that walls become thicker and thinner (fine-tuning).
+
+    The paper's three points on each axis move and bend a structure as a whole.
+
+    Args:
+        sigma: standard deviation of the displacements at the grid points, in pixels.
+        spacing: distance of the grid points, in pixels.
+
+    Raises:
+        ValueError: ``sigma`` or ``spacing`` is not positive.
+    """
+
+    def __init__(self, sigma: float = 3.0, spacing: float = 16.0) -> None:
+        if spacing <= 0:
+            raise ValueError(f"spacing must be above 0 pixels, got {spacing!r}")
+        RandomElastic(sigma)
+        self.sigma = sigma
+        self.spacing = spacing
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the batch with its later part deformed; arguments, result and errors are those of `RandomElastic`."""
+        grid = max(2, round(max(images.shape[-2:]) / self.spacing))
+        return RandomElastic(self.sigma, grid)(images, labels, generator)

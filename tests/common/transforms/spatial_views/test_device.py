@@ -7,6 +7,7 @@ import torch
 from common.transforms.spatial_views import (
     RandomCropResize,
     RandomElastic,
+    RandomFineElastic,
     RandomSpatial,
 )
 
@@ -18,4 +19,5 @@ def test_no_value_is_read_back_from_the_device(generator) -> None:
     assert RandomCropResize(crop_size=12, start=(0, 9))(images, generator).shape == images.shape
     assert [mapped.shape for mapped in RandomSpatial()(images, labels, generator)] == [images.shape, labels.shape]
     one_hot = torch.empty(6, 4, 24, 24, device="meta")
-    assert [warped.shape for warped in RandomElastic()(images, one_hot, generator)] == [images.shape, one_hot.shape]
+    for elastic in (RandomElastic(), RandomFineElastic()):
+        assert [warped.shape for warped in elastic(images, one_hot, generator)] == [images.shape, one_hot.shape]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from common.transforms.spatial_views.elastic import RandomElastic, elastic_fields, elastic_warp
+from common.transforms.spatial_views.elastic import RandomElastic, RandomFineElastic, elastic_fields, elastic_warp
 
 from .made_up import smooth_images
 
@@ -116,6 +116,34 @@ def test_elastic_moves_image_and_label_together(generator) -> None:
     warped_images, warped_labels = RandomElastic()(images, torch.cat([1 - foreground, foreground], dim=1), generator)
     agreement = (warped_images[:, 0] > 0.5) == (warped_labels[:, 1] > 0.5)
     assert agreement.flatten(1).double().mean(dim=1).min() > 0.98
+
+
+@pytest.mark.parametrize(("height", "width", "grid"), [(192, 192, 12), (64, 64, 4), (48, 96, 6), (8, 8, 2)])
+def test_fine_elastic_has_a_point_every_so_many_pixels(height, width, grid, generator) -> None:
+    images, labels = torch.rand(5, 1, height, width, generator=generator), torch.ones(5, 1, height, width)
+    seeds = [torch.Generator().manual_seed(7) for _ in range(2)]
+    fine, expected = (
+        RandomFineElastic(3.0, 16.0)(images, labels, seeds[0]),
+        RandomElastic(3.0, grid)(images, labels, seeds[1]),
+    )
+    assert torch.equal(fine[0], expected[0]) and torch.equal(fine[1], expected[1])
+
+
+def test_fine_elastic_changes_the_thickness_of_a_wall(generator) -> None:
+    """Of one as thick as a myocardium, at the place where a row crosses it."""
+    columns = torch.arange(192)
+    wall = ((columns > 92) & (columns <= 100)).float().expand(200, 1, 192, -1)
+    spreads = []
+    for deform in (RandomElastic(), RandomFineElastic()):
+        warped = deform(wall, wall, torch.Generator().manual_seed(0))[1][1:]
+        spreads.append(warped[:, 0, 96].sum(dim=1).std().item())
+    assert spreads[1] > 1.0 and spreads[1] > 2 * spreads[0]
+
+
+@pytest.mark.parametrize("arguments", [{"sigma": 0.0}, {"spacing": 0.0}, {"spacing": -1.0}])
+def test_bad_fine_elastic_arguments(arguments) -> None:
+    with pytest.raises(ValueError, match="must be above 0 pixels"):
+        RandomFineElastic(**arguments)
 
 
 @pytest.mark.parametrize(
