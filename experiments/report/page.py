@@ -19,7 +19,7 @@ from ..reproduce import RESULTS
 from .figures import copy_pictures, curves_section, dice_figure, pictures_section
 from .numbers import number_of
 from .runs import Group, read_groups
-from .studies import embeddings_section, probe_section
+from .studies import embeddings_section, levers_section, probe_section
 from .summary import summary_of, with_summary
 from .tables import Line, comparison, select, table_name, table_of
 
@@ -60,7 +60,7 @@ def report(results_dir: str = str(RESULTS), runs_dir: str = "", readme: str = ""
         if runs_dir:
             copy_pictures(group, Path(runs_dir) / group.schedule.name)
         parts.append(_section(group))
-        for make in (embeddings_section, probe_section):
+        for make in (embeddings_section, probe_section, levers_section):
             try:
                 parts.append(make(group))
             except ResultError as error:

@@ -1,4 +1,4 @@
-"""Sections that show what the commands of `experiments.studies` have written beside the results."""
+"""Sections that show what single studies have written beside the results."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from common.records import RecordError, read_record
 from release.results import ResultError
-from release.values import check_share
+from release.values import check_share, check_text
 
 from .figures import terms_of
 from .numbers import number_of
-from .runs import PROBE, Group
+from .runs import LEVERS, PROBE, Group
 
 _MAKE_AGAIN = "move it away and make it again"
 
@@ -63,6 +63,33 @@ def probe_section(group: Group) -> str:
             numbers = " | ".join(number_of(check_share(row[key], key)) for key in keys)
             lines.append(f"| {row['start']} | {numbers} |")
     except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
+
+
+def levers_section(group: Group) -> str:
+    """Show what was tried for the recommended recipe, also what did not help."""
+    path = group.folder / LEVERS
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        structures = [check_text(name, "a structure") for name in content["structures"]]
+        lines = [
+            "### What was tried for the recommended recipe\n",
+            f"{check_text(content['about'], 'about')}\n",
+            f"| what | labelled | draw, seed | steps x batch | {' | '.join(structures)} | mean | turned | compare with |",
+            f"|---|---|---|---|{'---|' * len(structures)}---|---|---|",
+        ]
+        for run in content["runs"]:
+            dice = [number_of(check_share(run["dice"][name], name)) for name in structures]
+            turned = number_of(check_share(run["turned"], "turned")) if run["turned"] is not None else "–"
+            lines.append(
+                f"| {check_text(run['what'], 'what')} | {run['num_labelled']} | {run['draw']}, {run['seed']} | "
+                f"{run['steps']} x {run['batch_size']} | {' | '.join(dice)} | "
+                f"{number_of(check_share(run['mean'], 'mean'))} | {turned} | {run['compared']} |"
+            )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, ""])
 

@@ -19,6 +19,16 @@ EMBEDDINGS = {
     "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
 }
 PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
+LEVERS = {
+    "about": "On 23 patients.",
+    "structures": ["RV", "Myo"],
+    "runs": [
+        {"what": "base", "num_labelled": 1, "draw": "c1", "seed": 0, "steps": 800, "batch_size": 20}
+        | {"dice": {"RV": 0.75, "Myo": 0.5}, "mean": 0.625, "turned": None, "compared": "–"},
+        {"what": "longer", "num_labelled": 2, "draw": "c2", "seed": 1, "steps": 900, "batch_size": 20}
+        | {"dice": {"RV": 0.875, "Myo": 0.625}, "mean": 0.75, "turned": 0.8, "compared": "base"},
+    ],
+}
 
 
 def test_what_other_commands_wrote_is_shown(tmp_path):
@@ -30,14 +40,18 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
         (figures / name).touch()
     write_record(figures / "embeddings.json", EMBEDDINGS)
     write_record(figures.parent / "probe.json", PROBE)
+    write_record(figures.parent / "levers.json", LEVERS)
     text = make_report(tmp_path)
+    assert "On 23 patients." in text
+    assert "| base | 1 | c1, 0 | 800 x 20 | .750 | .500 | .625 | – | – |" in text
+    assert "| longer | 2 | c2, 1 | 900 x 20 | .875 | .625 | .750 | .800 | base |" in text
     assert "![Partitions](acdc/reduced/figures/partitions.png)" in text
     assert "(acdc/reduced/figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
     assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
     assert "| encoder | .250 | 1.000 | .125 |" in text
 
 
-@pytest.mark.parametrize("name", ["figures/embeddings.json", "probe.json"])
+@pytest.mark.parametrize("name", ["figures/embeddings.json", "probe.json", "levers.json"])
 @pytest.mark.parametrize(
     "content",
     ["{", "{}", {}, {"starts": [{**PROBE["starts"][0], "probe_dice": 1.5}], "neighbour_accuracy": {"before": -0.5}}],
@@ -47,6 +61,7 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     folder = write(tmp_path, make_cell(), 0.5).parent
     (folder / "figures").mkdir()
     write_record(folder / "probe.json", PROBE)
+    write_record(folder / "levers.json", LEVERS)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
     if isinstance(content, dict):
         write_record(folder / name, content)
@@ -55,4 +70,6 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     with pytest.raises(SystemExit, match=f"{re.escape(str(folder / name))} is .*: move it away and make it again"):
         report(str(tmp_path))
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "Table 6" in text and ("by chance" in text) != ("region match" in text)
+    assert "Table 6" in text
+    shown = {"figures/embeddings.json": "by chance", "probe.json": "region match", "levers.json": "On 23 patients"}
+    assert {file for file, words in shown.items() if words in text} == {*shown} - {name}
