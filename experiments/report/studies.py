@@ -78,7 +78,7 @@ def levers_section(group: Group) -> str:
         lines = [
             "### What was tried for the recommended recipe\n",
             f"{check_text(content['about'], 'about')}\n",
-            f"| what | labelled | draw, seed | steps x batch | {' | '.join(structures)} | mean | turned | compare with |",
+            f"| what | labelled | draw, seed | steps x batch | {' | '.join(structures)} | mean | turned | beside |",
             f"|---|---|---|---|{'---|' * len(structures)}---|---|---|",
         ]
         for run in content["runs"]:
