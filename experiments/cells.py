@@ -21,7 +21,7 @@ from common.records import write_record
 from release.results import EVALUATIONS, ResultError, short_hash
 
 from .grid import STORED_NAMES, Cell
-from .recipes import RECIPES, RECOMMENDED
+from .recipes import OUTPUT, RECIPES, RECOMMENDED
 from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
             draw=cell.draw,
             checkpoint=stages[-1].folder / file,
             output_dir=output_dir,
-            largest_component=cell.recipe.largest_component,
+            **{name: getattr(cell.recipe, name) for name in OUTPUT},
             pictures=file == "model.pt",
         )
         summary = json.loads((output_dir / "evaluation.json").read_text())

@@ -18,6 +18,7 @@ class Recipe:
         self_training: as version 0.7 and earlier had it: train twice, the second time also on the pre-training volumes,
             labelled by the first network. Its results stay; it is no longer run.
         largest_component: keep only the largest connected component of each structure in the test volumes.
+        test_time_augmentation: see `common.engines.slice_inferer`.
         self_training_rounds: see `common.engines.SelfTraining`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
         steps: length of the fine-tuning; 0 for that of the schedule.
@@ -30,6 +31,7 @@ class Recipe:
     weight_averaging: float = 0.0
     self_training: bool = False
     largest_component: bool = False
+    test_time_augmentation: str = "none"
     self_training_rounds: int = 0
     learning_rate_decay: str = "none"
     steps: int = 0
@@ -39,8 +41,8 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """What differs from the paper among the values of `train.json`."""
         own = ["name", "self_training", "steps", "batch_size"]
-        if not self.self_training_rounds:  # it is done to the output only
-            own.append("largest_component")
+        if not self.self_training_rounds:  # these are done to the output only
+            own += OUTPUT
         values = asdict(self).items()
         return {name: value for name, value in values if name not in own and value != getattr(Recipe, name)}
 
@@ -53,7 +55,15 @@ class Recipe:
 
 RECOMMENDED = "recommended"
 """The recipe that is the default of `train.json`."""
-_NEWER = ("self_training_rounds", "learning_rate_decay", "steps", "batch_size")  # than version 0.7
+OUTPUT = ("largest_component", "test_time_augmentation")
+"""What a recipe does to the output of its network."""
+_NEWER = (
+    "test_time_augmentation",
+    "self_training_rounds",
+    "learning_rate_decay",
+    "steps",
+    "batch_size",
+)  # than version 0.7
 
 RECIPES = {
     recipe.name: recipe
@@ -71,6 +81,7 @@ RECIPES = {
             "strong",
             weight_averaging=0.99,
             largest_component=True,
+            test_time_augmentation="turned",
             self_training_rounds=4,
             learning_rate_decay="cosine",
             steps=1500,

@@ -14,6 +14,7 @@ from release.results import EVALUATIONS, MAIN_EVALUATION, metrics_of
 
 from .cells import bundle_of, stages_of
 from .grid import SCHEDULES, Cell
+from .recipes import OUTPUT
 from .results import cell_of, read_any_result
 
 _MODEL = EVALUATIONS[MAIN_EVALUATION]
@@ -59,7 +60,7 @@ def ship(result: str, decoder_result: str, runs_dir: str = str(REPOSITORY / "run
             "pretraining": own.pretraining.name,
             "sha256": content_hash(bundle / "models" / name),
         }
-    weights[_MODEL]["largest_component"] = cell.recipe.largest_component
+    weights[_MODEL] |= {name: getattr(cell.recipe, name) for name in OUTPUT}
     weights[_MODEL]["result"] = Path(result).resolve().relative_to(REPOSITORY).as_posix()
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +82,9 @@ def model_card(bundle: Path, metadata: dict[str, Any], result: dict[str, Any], c
         f"| `{name}` | {entry['pretraining']} | {entry['cell']}, {entry['schedule']} | `{entry['sha256']}` |"
         for name, entry in weights.items()
     )
-    clean = " --largest_component True" if cell.recipe.largest_component else ""
+    defaults = json.loads((bundle / "configs" / "evaluate.json").read_text(encoding="utf-8"))
+    values = {name: getattr(cell.recipe, name) for name in OUTPUT}
+    options = "".join(f" --{name} {value}" for name, value in values.items() if value != defaults[name])
     return f"""---
 license: {metadata["weights_license"]}
 library_name: monai
@@ -119,7 +122,7 @@ lowest: {worst["id"]}, {worst["mean"]:.3f}.
 
 To repeat it:
 
-    python -m monai.bundle run run --config_file configs/evaluate.json --dataset_dir DIR{clean}
+    python -m monai.bundle run run --config_file configs/evaluate.json --dataset_dir DIR{options}
 
 ## Terms, use and limits
 

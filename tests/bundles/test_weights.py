@@ -9,6 +9,7 @@ import pytest
 from bundles.run import load_config, run_config
 from common.checkpoints import content_hash, load_model, load_pretrained
 from common.networks import UNet2d
+from experiments.recipes import OUTPUT
 from experiments.results import cell_of, read_any_result
 from experiments.ship import model_card
 from release.results import metrics_of
@@ -56,7 +57,7 @@ def test_model_reaches_the_recorded_dice_on_real_volumes(recorded, acdc_dir, tmp
         "output_dir": tmp_path,
         "cache_dir": tmp_path / "cache",
         "device": "cpu",
-        "largest_component": WEIGHTS["model.pt"]["largest_component"],
+        **{name: WEIGHTS["model.pt"][name] for name in OUTPUT},
         "pictures": False,
         "dataset#data": f"{selection}[:{NUM_VOLUMES}]",
     }

@@ -81,7 +81,7 @@ def test_weights_are_copied_and_described(root):
         "| RV | Myo | LV | mean |\n|---|---|---|---|\n| 0.700 | 0.800 | 0.900 | 0.800 |",
         "lowest: patient008, 0.610",
         "Labelled volumes: 8 (draw c1)",
-        "evaluate.json --dataset_dir DIR --largest_component True",
+        "evaluate.json --dataset_dir DIR --test_time_augmentation none",
         "non-commercial",
         "Not for clinical use",
         content_hash(models / "model.pt"),
