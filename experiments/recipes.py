@@ -78,13 +78,13 @@ RECIPES = {
         # The defaults of `train.json`.
         Recipe(
             RECOMMENDED,
-            "strong",
+            "strong+elastic",
             weight_averaging=0.99,
             largest_component=True,
             test_time_augmentation="turned",
-            self_training_rounds=4,
+            self_training_rounds=3,
             learning_rate_decay="cosine",
-            steps=1500,
+            steps=800,
             batch_size=20,
         ),
     )
