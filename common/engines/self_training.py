@@ -28,6 +28,7 @@ from .batch_norm import BatchNormStatistics
 
 logger = logging.getLogger(__name__)
 
+_SLICES_AT_ONCE = 20
 _LEAST_SHARE = 0.5  # of the volumes that a structure must be found in
 
 
@@ -41,7 +42,7 @@ class SelfTraining:
         teacher: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes.
         slices: get the labels; None for a run without self-training.
         rounds: n, 0 for none.
-        inferer: runs the teacher on a volume (1, 1, H, W, D), slice by slice.
+        inferer: runs the teacher on slices.
         batch_norm: gives the teacher its batch-norm statistics.
         class_names: names by class index, for messages.
         largest_component: keep of each structure the largest connected component of a volume only.
@@ -126,18 +127,17 @@ class SelfTraining:
             numbers = range(slices.num_volumes)
             bar = tqdm(numbers, desc="Labelling", unit="volume", leave=False, delay=2, disable=not first)
             for number in bar:
-                images = slices.volume(number).permute(1, 2, 3, 0)
-                labels = torch.zeros(images.shape, dtype=torch.uint8, device=images.device)
+                images = slices.volume(number)
+                labels = torch.zeros_like(images[:, 0], dtype=torch.uint8)
                 if first:
-                    predicted = self.inferer(images[None], self.teacher)[0].argmax(dim=0, keepdim=True)
-                    labels = (
-                        torch.as_tensor(keep(predicted) if self.largest_component else predicted)
-                        .as_subclass(Tensor)
-                        .to(labels)
-                    )
+                    parts = [self.inferer(part, self.teacher).argmax(dim=1) for part in images.split(_SLICES_AT_ONCE)]
+                    predicted = torch.cat(parts)
+                    if self.largest_component:
+                        predicted = torch.as_tensor(keep(predicted[None])).as_subclass(Tensor)[0]
+                    labels = predicted.to(labels)
                 if idist.get_world_size() > 1:
-                    labels = idist.broadcast(labels.contiguous(), src=0)
-                maps.append(labels[0].permute(2, 0, 1).contiguous())
+                    labels = idist.broadcast(labels, src=0)
+                maps.append(labels)
         finally:
             if first:
                 self.batch_norm.restore()
