@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,12 @@ class Cell:
         if schedule.name == _TRIAL:
             return schedule.fine_tuning_steps, schedule.fine_tuning_batch_size
         return recipe.steps or schedule.fine_tuning_steps, recipe.batch_size or schedule.fine_tuning_batch_size
+
+    @property
+    def lengths(self) -> str:
+        """How long its stages are, in words."""
+        steps, batch_size = self.fine_tuning_length
+        return replace(self.schedule, fine_tuning_steps=steps, fine_tuning_batch_size=batch_size).lengths
 
     @property
     def is_run(self) -> bool:

@@ -108,7 +108,7 @@ batch-norm statistics recomputed on unlabelled volumes. All are state dicts that
 
 Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.draw}), seed {cell.seed}, \
 recipe "{cell.recipe.name}" (see `experiments/results/README.md` of the repository). Schedule: \
-{cell.schedule.lengths}; the paper's: {SCHEDULES["full"].lengths}. Device: {result["device"]}; \
+{cell.lengths}; the paper's: {SCHEDULES["full"].lengths}. Device: {result["device"]}; \
 commit {result["commit"]}.
 
 ## Measured

@@ -13,7 +13,7 @@ mlflow = pytest.importorskip("mlflow", reason="`--tracking mlflow` needs the ext
         ("pretrain_global", {}, {"train_loss": [10, 20], "lr_group_0": [10, 20]}),
         (
             "train",
-            {"initialisation": "random", "batch_size": 4},
+            {"initialisation": "random", "batch_size": 4, "val_interval": 1},
             {"train_loss": [10, 20], "lr_group_0": [10, 20], "mean_dice": [1, 2]},  # Dice by epoch
         ),
     ],

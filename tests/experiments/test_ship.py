@@ -21,7 +21,7 @@ from tests.places import REPOSITORY
 
 from .made_up import DICE, make_result
 
-MODEL = Cell("acdc", Pretraining("GD"), 8, "c1", 0, SCHEDULES["reduced"], RECIPES["beyond"])
+MODEL = Cell("acdc", Pretraining("GD"), 8, "c1", 0, SCHEDULES["reduced"], RECIPES["recommended"])
 DECODER = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["reduced"])
 
 
@@ -58,6 +58,15 @@ def run(root, model=MODEL, decoder=DECODER):
     return json.loads((root / "bundle_acdc" / "configs" / "metadata.json").read_text())
 
 
+def test_what_the_evaluation_does_otherwise_than_by_default_is_in_the_model_card(root):
+    path = root / "bundle_acdc" / "configs" / "evaluate.json"
+    config = json.loads(path.read_text()) | {"largest_component": False, "test_time_augmentation": "none"}
+    path.write_text(json.dumps(config))
+    run(root)
+    card = (root / "bundle_acdc" / "models" / "README.md").read_text()
+    assert "evaluate.json --dataset_dir DIR --largest_component True --test_time_augmentation turned\n" in card
+
+
 def test_weights_are_copied_and_described(root):
     before = json.loads((root / "bundle_acdc" / "configs" / "metadata.json").read_text())
     metadata = run(root)
@@ -69,7 +78,8 @@ def test_weights_are_copied_and_described(root):
         assert read_weights(models / name)["head.1.weight"].unique().tolist() == [scale]
         assert metadata["weights"][name]["sha256"] == content_hash(models / name)
     assert metadata["weights"]["model.pt"]["largest_component"] is True
-    assert metadata["weights"]["model.pt"]["result"] == "results/GD+beyond_8_c1_seed0.json"
+    assert metadata["weights"]["model.pt"]["test_time_augmentation"] == "turned"
+    assert metadata["weights"]["model.pt"]["result"] == "results/GD+recommended_8_c1_seed0.json"
     changed = {"eval_metrics", "weights"}
     assert {key: metadata[key] for key in before if key not in changed} == {
         key: before[key] for key in before if key not in changed
@@ -81,7 +91,8 @@ def test_weights_are_copied_and_described(root):
         "| RV | Myo | LV | mean |\n|---|---|---|---|\n| 0.700 | 0.800 | 0.900 | 0.800 |",
         "lowest: patient008, 0.610",
         "Labelled volumes: 8 (draw c1)",
-        "evaluate.json --dataset_dir DIR --test_time_augmentation none",
+        "evaluate.json --dataset_dir DIR\n",
+        "2,500 global, 500 local and 800 fine-tuning steps at batch 20; the paper's: 10,000",
         "non-commercial",
         "Not for clinical use",
         content_hash(models / "model.pt"),
