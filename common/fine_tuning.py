@@ -23,6 +23,7 @@ from .engines.averaging import WeightAveraging
 from .engines.batch_norm import BatchNormStatistics
 from .engines.checkpointing import SaveBest, SaveWeights
 from .lineage import Lineage
+from .transforms.copy_paste import CopyPaste
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def batches(
     batch_size: int,
     steps_per_epoch: int,
     seed: int,
+    copy_paste: float = 0.0,
 ) -> BatchLoader | PseudoLabelledLoader:
     """Make the batches: of labelled slices, of which half (rounded down) give way to pseudo-labelled ones.
 
@@ -113,14 +115,17 @@ def batches(
         batch_size: B, slices of a batch.
         steps_per_epoch: see `BatchLoader`.
         seed: see `BatchLoader`.
+        copy_paste: share of the batches with both kinds that exchange parts of slices, see `CopyPaste`.
 
     Raises:
-        ValueError: if `steps_per_epoch` is not positive, or `batch_size` is below 1 or, with pseudo-labelled slices, 2.
+        ValueError: if `steps_per_epoch` is not positive, `batch_size` is below 1 or, with pseudo-labelled slices, 2, or
+            `copy_paste` is not from 0 to 1.
     """
 
     def loader(slices: Slices, size: int, seed: int = seed) -> BatchLoader:
         return BatchLoader(slices, UniformSampler(slices, size), views, steps_per_epoch, seed)
 
+    pasting = CopyPaste(copy_paste)
     if pseudo_labelled is None:
         return loader(slices, batch_size)
     if batch_size < 2:
@@ -128,7 +133,8 @@ def batches(
             f"batch_size must be at least 2 with self-training, which labels half of it, got {batch_size!r}."
         )
     half = batch_size // 2
-    mixed = ConcatLoader(loader(slices, batch_size - half), loader(pseudo_labelled, half, seed + _OTHER_SEED))
+    first, second = loader(slices, batch_size - half), loader(pseudo_labelled, half, seed + _OTHER_SEED)
+    mixed = ConcatLoader(first, second, pasting)
     return PseudoLabelledLoader(loader(slices, batch_size), mixed, pseudo_labelled)
 
 

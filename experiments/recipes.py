@@ -20,6 +20,7 @@ class Recipe:
         largest_component: keep only the largest connected component of each structure in the test volumes.
         test_time_augmentation: see `common.engines.slice_inferer`.
         self_training_rounds: see `common.engines.SelfTraining`.
+        copy_paste: see `common.transforms.copy_paste.CopyPaste`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
         steps: length of the fine-tuning; 0 for that of the schedule.
         batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
@@ -33,6 +34,7 @@ class Recipe:
     largest_component: bool = False
     test_time_augmentation: str = "none"
     self_training_rounds: int = 0
+    copy_paste: float = 0.0
     learning_rate_decay: str = "none"
     steps: int = 0
     batch_size: int = 0
@@ -60,6 +62,7 @@ OUTPUT = ("largest_component", "test_time_augmentation")
 _NEWER = (
     "test_time_augmentation",
     "self_training_rounds",
+    "copy_paste",
     "learning_rate_decay",
     "steps",
     "batch_size",
@@ -83,6 +86,7 @@ RECIPES = {
             largest_component=True,
             test_time_augmentation="turned",
             self_training_rounds=3,
+            copy_paste=0.5,
             learning_rate_decay="cosine",
             steps=800,
             batch_size=20,

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NamedTuple
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor
 
+from ..transforms.copy_paste import CopyPaste
 from .pseudo_labelled import PseudoLabelled
 from .slices import Slices
+
+_PASTING_SEED = 1  # beside that of the batches
 
 
 class _Drawn(NamedTuple):
@@ -22,6 +26,12 @@ class _Drawn(NamedTuple):
     images: Tensor
     labels: Tensor | None
     generator: torch.Generator
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Make the generator on the CPU that a step of a run draws from."""
+    # It takes 32 bits; the prime keeps runs of up to a million steps apart.
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**32)
 
 
 class BatchLoader:
@@ -89,8 +99,7 @@ class BatchLoader:
         return self._make(self._draw(step))
 
     def _draw(self, step: int) -> _Drawn:
-        # The CPU generator takes 32 bits; the prime keeps runs of up to a million steps apart.
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**32)
+        generator = step_generator(self.seed, step)
         return _Drawn(*self.slices.read(self.sampler(generator)), generator)
 
     def _make(self, drawn: _Drawn) -> tuple[Tensor, Any]:
@@ -137,12 +146,36 @@ class PairLoader:
 class ConcatLoader(PairLoader):
     """Yield the batches of two loaders as one batch, without end: what each has drawn and augmented, one after another.
 
-    Args and errors are those of `PairLoader`; inputs and targets are tensors (B, ...) of equal shapes but for B.
+    Args:
+        first: see `PairLoader`; inputs (B, C, H, W) and targets (B, K, H, W), of the same sizes but for B in both.
+        second: the same.
+        copy_paste: exchanges parts between the two; None for nothing.
+
+    Raises:
+        ValueError: see `PairLoader`.
     """
 
+    def __init__(self, first: BatchLoader, second: BatchLoader, copy_paste: CopyPaste | None = None) -> None:
+        super().__init__(first, second)
+        self.copy_paste = copy_paste
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for inputs, targets in super().__iter__():
+        for step, (inputs, targets) in enumerate(super().__iter__(), start=self.first_step):
+            if self.copy_paste is not None:
+                inputs, targets = self._paste(self.copy_paste, inputs, targets, step)
             yield torch.cat(inputs), torch.cat(targets)
+
+    def _paste(self, copy_paste: CopyPaste, inputs: Any, targets: Any, step: int) -> tuple[Any, Any]:
+        # Of several processes each has its rows of both batches; the rectangles are those that one would have drawn.
+        processes, rank = idist.get_world_size(), idist.get_rank()
+        pairs = min(map(len, inputs))
+        generator = step_generator(self.second.seed + _PASTING_SEED, step)
+        height, width = inputs[0].shape[-2:]
+        masks = copy_paste.draw(processes * pairs, height, width, generator)
+        if masks is None:
+            return inputs, targets
+        own = masks[rank * pairs : (rank + 1) * pairs]
+        return copy_paste.exchange(inputs[0], inputs[1], own), copy_paste.exchange(targets[0], targets[1], own)
 
 
 class PseudoLabelledLoader:

@@ -40,6 +40,7 @@ RECIPE_CHANGES = {
     "largest_component": True,
     "test_time_augmentation": "turned",
     "self_training_rounds": 2,
+    "copy_paste": 0.5,
     "learning_rate_decay": "cosine",
     "steps": 100,
     "batch_size": 10,

@@ -5,10 +5,12 @@ import itertools
 import pytest
 import torch
 
+import common.data.loader as loader_module
 from common.data.loader import BatchLoader, ConcatLoader, PseudoLabelledLoader
 from common.data.pseudo_labelled import PseudoLabelled
 from common.data.samplers import UniformSampler
 from common.data.slices import MappedSlices, Slices
+from common.transforms.copy_paste import CopyPaste
 
 
 def volumes(count=3, value=0.0):
@@ -64,25 +66,26 @@ def test_labels_are_saved_and_loaded(pseudo):
 
 
 def views(images, labels, generator):
-    return images + torch.rand(len(images), 1, 1, 1, generator=generator), labels
+    return images + torch.rand(len(images), 1, 1, 1, generator=generator), labels[:, None]
 
 
-def loader(pseudo, labelled):
+def loader(pseudo, labelled, copy_paste=None):
     def of(slices, size, seed):
         return BatchLoader(slices, UniformSampler(slices, size), views, 5, seed)
 
-    return PseudoLabelledLoader(of(labelled, 4, 0), ConcatLoader(of(labelled, 2, 0), of(pseudo, 2, 7)), pseudo)
+    mixed = ConcatLoader(of(labelled, 2, 0), of(pseudo, 2, 7), copy_paste)
+    return PseudoLabelledLoader(of(labelled, 4, 0), mixed, pseudo)
 
 
-def batches(pseudo, labelled, first=0, number=6, change=3):
+def batches(pseudo, labelled, first=0, number=6, change=3, copy_paste=None):
     """Take batches; labels come after `change` of them."""
-    batches = loader(pseudo, labelled)
+    batches = loader(pseudo, labelled, copy_paste)
     batches.first_step = first
     found = []
     iterator = iter(batches)
     for step in range(first, number):
         if step == change:
-            pseudo.put(maps())
+            pseudo.put(maps(2))  # the true labels are 1
         found.append(next(iterator))
     return found
 
@@ -102,9 +105,44 @@ def test_batches_go_on_as_they_would_have(tmp_path, mapped, first):
     whole = batches(*make(tmp_path if mapped else None))
     pseudo, labelled = make(tmp_path if mapped else None)
     if first > 3:
-        pseudo.put(maps())
+        pseudo.put(maps(2))
     for one, other in itertools.zip_longest(whole[first:], batches(pseudo, labelled, first)):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_labelled_and_pseudo_labelled_slices_exchange_rectangles():
+    plain, pasted = (batches(*make(), copy_paste=chance and CopyPaste(chance)) for chance in (None, 1.0))
+    for step, (one, other) in enumerate(zip(plain, pasted, strict=True)):
+        assert torch.equal(one[0], other[0]) == (step < 3)  # before there are predicted labels, nothing is exchanged
+        sums = [values[:2] + values[2:] for values in (*one, *other)]
+        assert torch.allclose(sums[0], sums[2]) and torch.equal(sums[1], sums[3])
+    images, labels = pasted[-1]
+    inside = images[0, 0] < 9  # of an unlabelled slice
+    assert 0 < inside.sum() < 16
+    assert torch.equal(labels[0, 0] == 1, ~inside)
+
+
+def test_a_run_goes_on_with_the_rectangles_that_it_would_have_had():
+    whole = batches(*make(), copy_paste=CopyPaste(0.5), number=12)
+    pseudo, labelled = make()
+    pseudo.put(maps(2))
+    rest = batches(pseudo, labelled, first=5, number=12, copy_paste=CopyPaste(0.5))
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(whole[5:], rest, strict=True))
+
+
+def test_several_processes_exchange_what_one_would(monkeypatch):
+    """Each with its rows of both batches."""
+    rows = torch.arange(8.0).view(4, 2, 1, 1, 1).expand(-1, -1, 1, 6, 6)
+    first, second = rows[:, 0], rows[:, 1] + 100
+    pair = ConcatLoader.__new__(ConcatLoader)
+    pair.second = type("Loader", (), {"seed": 3})
+    pasting = CopyPaste(1.0)
+    expected, _ = pair._paste(pasting, (first, second), (first, second), 4)
+    monkeypatch.setattr(loader_module.idist, "get_world_size", lambda: 2)
+    for rank, own in enumerate((slice(0, 2), slice(2, 4))):
+        monkeypatch.setattr(loader_module.idist, "get_rank", lambda rank=rank: rank)
+        found, _ = pair._paste(pasting, (first[own], second[own]), (first[own], second[own]), 4)
+        assert torch.equal(found[0], expected[0][own]) and torch.equal(found[1], expected[1][own])
 
 
 def test_both_kinds_of_batches_are_tried_beforehand():
