@@ -200,7 +200,7 @@ def test_training_without_a_model_starts_from_the_pre_trained_weights(server, tr
     server.save_label(ANNOTATED[1], server.truth(ANNOTATED[1]))
     assert task["status"] == "DONE", "\n".join(task["details"])
     assert server.logged("Total Records for Training: 1", known)
-    pretrained = read_weights(folder / "models" / "pretrained_encoder_decoder.pt")
+    pretrained = read_weights(folder / "models" / "pretrained_encoder.pt")
     model = read_weights(folder / "models" / "model.pt")
     parameters = [name for name in pretrained if name.endswith(("weight", "bias"))]
     assert parameters and all(model[name].equal(pretrained[name]) for name in parameters)
