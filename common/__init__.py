@@ -7,4 +7,4 @@ Importing this package loads nothing heavy.
 
 from __future__ import annotations
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
