@@ -203,7 +203,8 @@ def test_training_without_a_model_starts_from_the_pre_trained_weights(server, tr
     pretrained = read_weights(folder / "models" / "pretrained_encoder.pt")
     model = read_weights(folder / "models" / "model.pt")
     parameters = [name for name in pretrained if name.endswith(("weight", "bias"))]
-    assert parameters and all(model[name].equal(pretrained[name]) for name in parameters)
+    # Averaging equal weights rounds their last bits.
+    assert parameters and all(torch.allclose(model[name], pretrained[name], atol=1e-6) for name in parameters)
 
 
 def test_new_model_appears_after_a_reload(server):
