@@ -34,7 +34,8 @@ def test_a_result(path):
 
 
 def test_committed_results_are_whole():
-    paths = [path for path in (REPOSITORY / "experiments/results").glob("*/*/*.json") if path.name != "probe.json"]
+    studies = {"probe.json", "levers.json"}
+    paths = [path for path in (REPOSITORY / "experiments/results").glob("*/*/*.json") if path.name not in studies]
     assert len(paths) > 40 and all(map(read, paths))
 
 
