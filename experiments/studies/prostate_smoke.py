@@ -64,7 +64,7 @@ def prostate_smoke(data_dir: str, output_dir: str = "", pictures_dir: str = "", 
         ("pretrain_global", "prepare", {}),
         ("pretrain_global", "run", {"steps": GLOBAL_STEPS}),
         ("pretrain_local", "run", {"steps": LOCAL_STEPS}),
-        ("train", "run", {"steps": FINE_TUNING_STEPS}),
+        ("train", "run", {"steps": FINE_TUNING_STEPS, "initialisation": "encoder_decoder"}),
     )
     seconds: dict[str, float] = {}
     for config, run_id, overrides in stages:
