@@ -149,33 +149,33 @@ class ConcatLoader(PairLoader):
     Args:
         first: see `PairLoader`; inputs (B, C, H, W) and targets (B, K, H, W), of the same sizes but for B in both.
         second: the same.
-        copy_paste: exchanges parts between the two; None for nothing.
+        copy_paste: exchanges parts between the two.
 
     Raises:
         ValueError: see `PairLoader`.
     """
 
-    def __init__(self, first: BatchLoader, second: BatchLoader, copy_paste: CopyPaste | None = None) -> None:
+    def __init__(self, first: BatchLoader, second: BatchLoader, copy_paste: CopyPaste) -> None:
         super().__init__(first, second)
         self.copy_paste = copy_paste
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for step, (inputs, targets) in enumerate(super().__iter__(), start=self.first_step):
-            if self.copy_paste is not None:
-                inputs, targets = self._paste(self.copy_paste, inputs, targets, step)
+            inputs, targets = self._paste(inputs, targets, step)
             yield torch.cat(inputs), torch.cat(targets)
 
-    def _paste(self, copy_paste: CopyPaste, inputs: Any, targets: Any, step: int) -> tuple[Any, Any]:
+    def _paste(self, inputs: Any, targets: Any, step: int) -> tuple[Any, Any]:
         # Of several processes each has its rows of both batches; the rectangles are those that one would have drawn.
         processes, rank = idist.get_world_size(), idist.get_rank()
         pairs = min(map(len, inputs))
         generator = step_generator(self.second.seed + _PASTING_SEED, step)
         height, width = inputs[0].shape[-2:]
-        masks = copy_paste.draw(processes * pairs, height, width, generator)
+        masks = self.copy_paste.draw(processes * pairs, height, width, generator)
         if masks is None:
             return inputs, targets
         own = masks[rank * pairs : (rank + 1) * pairs]
-        return copy_paste.exchange(inputs[0], inputs[1], own), copy_paste.exchange(targets[0], targets[1], own)
+        exchange = self.copy_paste.exchange
+        return exchange(inputs[0], inputs[1], own), exchange(targets[0], targets[1], own)
 
 
 class PseudoLabelledLoader:

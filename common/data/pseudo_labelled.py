@@ -28,6 +28,7 @@ class PseudoLabelled(Slices):
         labelled: slices with true label maps.
 
     Attributes:
+        labelled: see above.
         is_labelled: whether there are label maps.
     """
 
@@ -37,7 +38,7 @@ class PseudoLabelled(Slices):
         self.read_ahead = slices.read_ahead
         self.is_labelled = False
         self._slices = slices
-        self._labelled = labelled
+        self.labelled = labelled
         self._true = _true_maps(slices, labelled)
         self._maps: Tensor | None = None  # (M, H, W) uint8
         self._compressed = torch.empty(0, dtype=torch.uint8)
@@ -55,7 +56,7 @@ class PseudoLabelled(Slices):
     @property
     def structures(self) -> list[int]:
         """The classes, but the background, that the true label maps have."""
-        found = [] if self._labelled.labels is None else self._labelled.labels.unique().tolist()
+        found = [] if self.labelled.labels is None else self.labelled.labels.unique().tolist()
         return [k for k in found if k > 0]
 
     def volume(self, number: int) -> Tensor:
@@ -125,8 +126,8 @@ class PseudoLabelled(Slices):
 
 def _true_maps(slices: Slices, labelled: Slices) -> dict[int, Tensor]:
     """Return the label maps (D, H, W) of the volumes, by number, that are among the labelled ones."""
-    if labelled.labels is None or len(labelled.content) != labelled.num_volumes:
-        return {}
+    if labelled.labels is None or any(len(these.content) != these.num_volumes for these in (slices, labelled)):
+        return {}  # not all are from files
     known = {entry.image: number for number, entry in enumerate(labelled.content)}
     starts = labelled.starts.tolist()
     return {

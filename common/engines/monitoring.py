@@ -25,16 +25,16 @@ class Progress:
     Args:
         name: what the bar is called.
         evaluator: its key metric is shown once there is one.
-        rounds: the round of self-training that it is in is shown, if it has any.
+        self_training: its round is shown, if it has any.
         every: steps between two updates of the loss (reading it waits for the device).
     """
 
     def __init__(
-        self, name: str, evaluator: Engine | None = None, rounds: SelfTraining | None = None, every: int = 10
+        self, name: str, evaluator: Engine | None = None, self_training: SelfTraining | None = None, every: int = 10
     ) -> None:
         self.name = name
         self.evaluator = evaluator
-        self.rounds = rounds
+        self.self_training = self_training
         self.every = every
         self._bar: Any = None
 
@@ -61,8 +61,8 @@ class Progress:
         if self.evaluator is not None and self.evaluator.state.metrics:
             name = self.evaluator.state.key_metric_name
             values[name] = f"{self.evaluator.state.metrics[name]:.3f}"
-        if self.rounds is not None and self.rounds.rounds:
-            values["round"] = f"{self.rounds.round}/{self.rounds.rounds}"
+        if self.self_training is not None and self.self_training.rounds:
+            values["round"] = f"{self.self_training.round}/{self.self_training.rounds}"
         self._bar.set_postfix(values, refresh=False)
         self._bar.update(engine.state.iteration - self._bar.n)
 

@@ -35,8 +35,9 @@ _LEAST_SHARE = 0.5  # of the volumes that a structure must be found in
 class SelfTraining:
     """Handler of the trainer: at the start of each round the teacher labels all unlabelled volumes anew.
 
-    With n rounds the run has n + 1 parts of equal length; in the first one there are true labels only. A round whose
-    teacher misses a labelled structure in most volumes is not used: the labels of before stay, if there are any.
+    With n rounds the run has n + 1 parts of equal length; in the first one there are true labels only. A round is not
+    used if its teacher misses a labelled structure in most volumes, or has not learnt it on the labelled volumes
+    themselves, as in a run too short for its rounds: the labels of before stay, if there are any.
 
     Args:
         teacher: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes.
@@ -46,6 +47,7 @@ class SelfTraining:
         batch_norm: gives the teacher its batch-norm statistics.
         class_names: names by class index, for messages.
         largest_component: keep of each structure the largest connected component of a volume only.
+        least_fit: least Dice of every structure, from 0 to 1, that a teacher must have on the labelled volumes.
 
     Attributes:
         round: the number of the round that is going on; 0 before the first.
@@ -63,10 +65,11 @@ class SelfTraining:
         batch_norm: BatchNormStatistics,
         class_names: Sequence[str],
         largest_component: bool = False,
+        least_fit: float = 0.7,
     ) -> None:
         if type(rounds) is not int or rounds < 0:
             raise ValueError(
-                f"self_training_rounds must be a whole number from 0, got {rounds!r}; 0 is no self-training."
+                f"self_training_rounds must be a whole number from 0, got {rounds!r}: 0 is no self-training."
             )
         self.teacher = teacher
         self.slices = slices
@@ -75,6 +78,7 @@ class SelfTraining:
         self.batch_norm = batch_norm
         self.class_names = class_names
         self.largest_component = largest_component
+        self.least_fit = least_fit
         self.round = 0
         self._starts: dict[int, int] = {}  # round by the number of steps before it
 
@@ -98,50 +102,75 @@ class SelfTraining:
         """Let the teacher label all volumes."""
         assert self.slices is not None
         started = time.monotonic()
-        maps = self._predict()
-        shares = {k: sum(bool((own == k).any()) for own in maps) / len(maps) for k in self.slices.structures}
-        lost = [f"{self.class_names[k]} in {share:.0%}" for k, share in shares.items() if share < _LEAST_SHARE]
+        maps, fit = self._predict()
         name = f"Round {self.round} of {self.rounds}"
-        if lost:
+        if faults := self._faults(maps, fit):
             then = "those of the last round stay" if self.slices.is_labelled else "training goes on with true labels"
             logger.warning(
-                f"{name}: the labels that the network predicts are not used, since it finds {', '.join(lost)} of the "
-                f"{len(maps)} unlabelled volumes, less than half; {then}."
+                f"{name}: the labels that the network predicts are not used, since {'; '.join(faults)}: {then}. If "
+                "this is said of every round, take more steps or fewer self_training_rounds."
             )
             return
         change = f", Dice with those of the last round {self._agreement(maps):.3f}" if self.slices.is_labelled else ""
         self.slices.put(maps)
         logger.info(f"{name}: labelled {len(maps)} volumes in {time.monotonic() - started:.0f} s{change}.")
 
+    def _faults(self, maps: Sequence[Tensor], fit: Tensor) -> list[str]:
+        """Say of which structures the labels are not to be trusted, and why."""
+        assert self.slices is not None
+        faults = []
+        for k in self.slices.structures:
+            share = sum(bool((own == k).any()) for own in maps) / len(maps)
+            if fit[k] < self.least_fit:
+                faults.append(f"its Dice of {self.class_names[k]} on the labelled volumes is {fit[k]:.2f}")
+            elif share < _LEAST_SHARE:
+                faults.append(f"it finds {self.class_names[k]} in {share:.0%} of the {len(maps)} unlabelled volumes")
+        return faults
+
     @torch.no_grad()
-    def _predict(self) -> list[Tensor]:
-        """Return label maps (D, H, W) uint8 of each volume, the same in all processes."""
+    def _predict(self) -> tuple[list[Tensor], Tensor]:
+        """Label all volumes.
+
+        Returns:
+            Label maps (D, H, W) uint8 of each volume, and Dice (K,) float64 on the labelled slices taken together; the
+            same in all processes.
+        """
         assert self.slices is not None
         slices, first = self.slices, idist.get_rank() == 0
-        keep = KeepLargestConnectedComponent(range(1, len(self.class_names)), is_onehot=False, independent=True)
+        fit = torch.zeros(len(self.class_names), dtype=torch.float64, device=slices.device)
         maps = []
         if first:
             self.batch_norm.exchange()
         try:
             self.teacher.eval()
+            if first:
+                images, labels = slices.labelled.take(torch.arange(len(slices.labelled)))
+                assert labels is not None
+                fit.copy_(volume_dice(self._label_map(images), labels, len(fit)))
             numbers = range(slices.num_volumes)
             bar = tqdm(numbers, desc="Labelling", unit="volume", leave=False, delay=2, disable=not first)
             for number in bar:
                 images = slices.volume(number)
-                labels = torch.zeros_like(images[:, 0], dtype=torch.uint8)
+                own = torch.zeros_like(images[:, 0], dtype=torch.uint8)
                 if first:
-                    parts = [self.inferer(part, self.teacher).argmax(dim=1) for part in images.split(_SLICES_AT_ONCE)]
-                    predicted = torch.cat(parts)
-                    if self.largest_component:
-                        predicted = torch.as_tensor(keep(predicted[None])).as_subclass(Tensor)[0]
-                    labels = predicted.to(labels)
-                if idist.get_world_size() > 1:
-                    labels = idist.broadcast(labels, src=0)
-                maps.append(labels)
+                    own.copy_(self._cleaned(self._label_map(images)))
+                maps.append(_from_first(own))
         finally:
             if first:
                 self.batch_norm.restore()
-        return maps
+        return maps, _from_first(fit)
+
+    def _label_map(self, images: Tensor) -> Tensor:
+        """Return the teacher's label map (D, H, W) of D slices (D, C, H, W)."""
+        parts = images.split(_SLICES_AT_ONCE)
+        return torch.cat([self.inferer(part, self.teacher).argmax(dim=1) for part in parts])
+
+    def _cleaned(self, labels: Tensor) -> Tensor:
+        """Keep of each structure in (D, H, W) the largest connected component, if that is wanted."""
+        if not self.largest_component:
+            return labels
+        keep = KeepLargestConnectedComponent(range(1, len(self.class_names)), is_onehot=False, independent=True)
+        return torch.as_tensor(keep(labels[None])).as_subclass(Tensor)[0]
 
     def _agreement(self, maps: list[Tensor]) -> float:
         """Return the mean Dice of new label maps and those of before, over volumes and structures."""
@@ -159,3 +188,8 @@ class SelfTraining:
         self.round = state_dict["round"]
         if self.slices is not None:
             self.slices.load_state_dict(state_dict)
+
+
+def _from_first(values: Tensor) -> Tensor:
+    """Return the values that the first of several processes has."""
+    return idist.broadcast(values, src=0) if idist.get_world_size() > 1 else values

@@ -22,6 +22,7 @@ def kill(phantom, folder):
     save_atomically(weights, folder / "start" / "pretrained_encoder.pt")
     options = {"steps": 2, "self_training_rounds": 1, "weight_averaging": 0.5, "learning_rate_decay": "cosine"}
     options |= {"pretrained_dir": folder / "start", "initialisation": "encoder"}
+    options["train#self_training#least_fit"] = 0.0  # or it would not teach itself in two steps
     options["train#handlers#7#interval_seconds"] = 0.0  # the state is saved at the end of every epoch
     settings = {key: as_text(value) for key, value in phantom.settings("train", folder, **options).items()}
     task = {"bundle": str(phantom.bundle), "folder": str(folder), "config": "train", "settings": settings}

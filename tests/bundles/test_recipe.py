@@ -17,8 +17,8 @@ from common.lineage import read_lineage
 # One epoch: a validation takes longer than a step.
 FOUR_STEPS = {"initialisation": "random", "steps": 4, "steps_per_epoch": 4}
 AVERAGING = {"initialisation": "random", "weight_averaging": 0.5, "steps_per_epoch": 2}
-# Labels are predicted before the third step; a network that is hardly trained finds all structures in some volumes.
-TAUGHT = {**FOUR_STEPS, "self_training_rounds": 1, "learning_rate": 1e-4}
+# Labels are predicted before the third step, by a network that has learnt nothing yet.
+TAUGHT = {**FOUR_STEPS, "self_training_rounds": 1, "learning_rate": 1e-4, "train#self_training#least_fit": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,19 @@ def test_a_network_learns_from_what_it_predicts(phantom, taught, tmp_path):
     assert names == [f"patient00{number}" for number in (2, 3, 4)]  # the first one keeps its label
 
 
+def test_a_network_that_has_learnt_nothing_teaches_nothing(phantom, tmp_path, capsys):
+    phantom.run("train", tmp_path, **{name: value for name, value in TAUGHT.items() if "least_fit" not in name})
+    assert "Round 1 of 1: the labels that the network predicts are not used" in capsys.readouterr().out
+    state = torch.load(tmp_path / "train" / "resume.pt", weights_only=True)["objects"]["self_training"]
+    assert len(state["maps"]) == 0
+
+
 def test_every_bundle_teaches_itself(prostate_phantom, mmwhs_phantom, tmp_path):
     for phantom in (prostate_phantom, mmwhs_phantom):
         folder = tmp_path / phantom.name
         phantom.run("train", folder, **TAUGHT)
-        assert torch.load(folder / "train" / "resume.pt", weights_only=True)["objects"]["self_training"]["round"] == 1
+        state = torch.load(folder / "train" / "resume.pt", weights_only=True)["objects"]["self_training"]
+        assert state["round"] == 1 and len(state["maps"]) > 0
 
 
 def test_a_run_with_a_plan_is_not_made_longer(phantom, taught, tmp_path):
@@ -100,6 +108,12 @@ def test_half_of_the_batch_is_predicted(phantom, tmp_path):
 def test_rounds_are_checked(phantom, tmp_path, rounds):
     error = phantom.fail("train", tmp_path, initialisation="random", self_training_rounds=rounds)
     assert f"self_training_rounds must be a whole number from 0, got {rounds}" in str(error)
+
+
+def test_turned_slices_are_refused_to_a_network_that_knows_none(phantom, tmp_path):
+    options = {"initialisation": "random", "augmentation": "none", "test_time_augmentation": "turned"}
+    assert "Give --test_time_augmentation none here" in str(phantom.fail("train", tmp_path, **options))
+    assert not (tmp_path / "models" / "model.pt").exists()
 
 
 def test_the_decay_is_checked(phantom, tmp_path):

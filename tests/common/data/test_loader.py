@@ -10,6 +10,7 @@ import torch
 from common.data.loader import BatchLoader, ConcatLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
+from common.transforms.copy_paste import CopyPaste
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.views import ContrastiveViews, FineTuningViews
 
@@ -116,7 +117,7 @@ def test_two_loaders_make_one_batch(mapped):
     first, second = (
         BatchLoader(slices, UniformSampler(slices, size), views, 5, seed) for size, seed in ((4, 3), (2, 1003))
     )
-    together = ConcatLoader(first, second)
+    together = ConcatLoader(first, second, CopyPaste(0.0))
     together.first_step = 1
     batches = iter(together)
     for step, (inputs, targets) in enumerate(islice(batches, 2), start=1):

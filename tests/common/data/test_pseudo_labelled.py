@@ -12,6 +12,8 @@ from common.data.samplers import UniformSampler
 from common.data.slices import MappedSlices, Slices
 from common.transforms.copy_paste import CopyPaste
 
+NOTHING = CopyPaste(0.0)
+
 
 def volumes(count=3, value=0.0):
     """Volumes of two slices each, whose pixels tell the slices apart."""
@@ -69,7 +71,7 @@ def views(images, labels, generator):
     return images + torch.rand(len(images), 1, 1, 1, generator=generator), labels[:, None]
 
 
-def loader(pseudo, labelled, copy_paste=None):
+def loader(pseudo, labelled, copy_paste=NOTHING):
     def of(slices, size, seed):
         return BatchLoader(slices, UniformSampler(slices, size), views, 5, seed)
 
@@ -77,7 +79,7 @@ def loader(pseudo, labelled, copy_paste=None):
     return PseudoLabelledLoader(of(labelled, 4, 0), mixed, pseudo)
 
 
-def batches(pseudo, labelled, first=0, number=6, change=3, copy_paste=None):
+def batches(pseudo, labelled, first=0, number=6, change=3, copy_paste=NOTHING):
     """Take batches; labels come after `change` of them."""
     batches = loader(pseudo, labelled, copy_paste)
     batches.first_step = first
@@ -111,7 +113,7 @@ def test_batches_go_on_as_they_would_have(tmp_path, mapped, first):
 
 
 def test_labelled_and_pseudo_labelled_slices_exchange_rectangles():
-    plain, pasted = (batches(*make(), copy_paste=chance and CopyPaste(chance)) for chance in (None, 1.0))
+    plain, pasted = (batches(*make(), copy_paste=CopyPaste(chance)) for chance in (0.0, 1.0))
     for step, (one, other) in enumerate(zip(plain, pasted, strict=True)):
         assert torch.equal(one[0], other[0]) == (step < 3)  # before there are predicted labels, nothing is exchanged
         sums = [values[:2] + values[2:] for values in (*one, *other)]
@@ -135,13 +137,12 @@ def test_several_processes_exchange_what_one_would(monkeypatch):
     rows = torch.arange(8.0).view(4, 2, 1, 1, 1).expand(-1, -1, 1, 6, 6)
     first, second = rows[:, 0], rows[:, 1] + 100
     pair = ConcatLoader.__new__(ConcatLoader)
-    pair.second = type("Loader", (), {"seed": 3})
-    pasting = CopyPaste(1.0)
-    expected, _ = pair._paste(pasting, (first, second), (first, second), 4)
+    pair.second, pair.copy_paste = type("Loader", (), {"seed": 3}), CopyPaste(1.0)
+    expected, _ = pair._paste((first, second), (first, second), 4)
     monkeypatch.setattr(loader_module.idist, "get_world_size", lambda: 2)
     for rank, own in enumerate((slice(0, 2), slice(2, 4))):
         monkeypatch.setattr(loader_module.idist, "get_rank", lambda rank=rank: rank)
-        found, _ = pair._paste(pasting, (first[own], second[own]), (first[own], second[own]), 4)
+        found, _ = pair._paste((first[own], second[own]), (first[own], second[own]), 4)
         assert torch.equal(found[0], expected[0][own]) and torch.equal(found[1], expected[1][own])
 
 

@@ -113,6 +113,21 @@ def test_progress_goes_on_where_the_run_does(bars):
     assert bars[0].options["initial"] == 10 and len(bars[0].shown) == 5 and bars[0].n == 15
 
 
+def test_progress_shows_the_round_of_self_training(bars):
+    engine, rounds = make_engine(), SimpleNamespace(round=1, rounds=3)
+    Progress("fine-tuning", self_training=rounds, every=1).attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda: setattr(rounds, "round", 2))
+    engine.run(range(1), max_epochs=2)
+    assert [values["round"] for values in bars[0].shown] == ["1/3", "2/3"]
+
+
+def test_progress_shows_no_round_where_there_are_none(bars):
+    engine = make_engine()
+    Progress("fine-tuning", self_training=SimpleNamespace(round=0, rounds=0), every=1).attach(engine)
+    engine.run(range(1), max_epochs=1)
+    assert "round" not in bars[0].shown[0]
+
+
 def test_progress_shows_the_key_metric_once_there_is_one(bars):
     evaluator = SimpleNamespace(state=SimpleNamespace(metrics={}, key_metric_name="mean_dice"))
     engine = make_engine()
