@@ -1,13 +1,16 @@
-"""A whole training step beside the network's forward, backward and optimiser alone, for each of the three stages.
+"""A whole training step beside the network's forward, backward and optimiser alone, for each of the stages.
 
 Contenders, in turn, with one network, one optimiser and batches of one size:
 
-    whole step     what the bundles' trainer does: drawing, views, network, loss, optimiser, Ignite and `StopOnNaN`
+    whole step     what the bundles' trainer does: drawing, views, network, loss, optimiser, Ignite and `StopOnNaN`;
+                   self-training also averages the weights and sets the learning rate
     network alone  forward, backward from a given gradient, and optimiser, on a batch that is there already
 
-The stages have the defaults of the bundles: GD for the global one, LR on the map of d3 with regions of 3 x 3 for the
-local one, Dice loss after affine and elastic augmentation for fine-tuning. The slices are noise, as many as ACDC's
-pre-training set has. Every stage has a process of its own, so that its peak memory is its own.
+The stages of pre-training have the defaults of the bundles: GD for the global one, LR on the map of d3 with regions of
+3 x 3 for the local one. "fine-tuning" is the paper's: Dice loss after affine and elastic augmentation. "self-training"
+is a step of `train.json` within a round: half of the slices have predicted labels, all have the augmentation
+"strong+elastic", and in half of the batches they exchange parts. The slices are noise, as many as ACDC's pre-training
+set has. Every stage has a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -23,27 +26,31 @@ from monai.losses import DiceLoss
 from torch import nn
 from tqdm import tqdm
 
-from common.data.loader import BatchLoader
+from common.data.loader import BatchLoader, PseudoLabelledLoader
+from common.data.pseudo_labelled import PseudoLabelled
 from common.data.samplers import UniformSampler, contrastive_sampler
 from common.data.slices import Slices
-from common.engines import AutocastInferer, StageTrainer, StopOnNaN
+from common.engines import AutocastInferer, LearningRateDecay, StageTrainer, StopOnNaN, WeightAveraging
+from common.fine_tuning import batches
 from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
 from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize
-from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
+from common.transforms.views import Augmentations, ContrastiveViews, fine_tuning_views
 
 from . import harness
 
 STAGES = ("global", "local", "fine-tuning")
+SELF_TRAINING = "self-training"
 NUM_CLASSES = 4
 SIDE = 192
 _NUM_VOLUMES, _DEPTH = 52, 9
+_EPOCH = 100
 
 
 def measure(
-    batch_size: int = 40, repetitions: int = 15, side: int = SIDE, stages: Sequence[str] = STAGES
+    batch_size: int = 40, repetitions: int = 15, side: int = SIDE, stages: Sequence[str] = (*STAGES, SELF_TRAINING)
 ) -> dict[str, Any]:
     """Time both contenders for each stage.
 
@@ -71,8 +78,8 @@ def measure(
             targets.append(harness.target(rule, row["times network"], at_most=_limit()))
             notes += [note] if note else []
     notes.append(
-        "Of the handlers of a run only `StopOnNaN` is attached; pictures, logs and checkpoints come in intervals of "
-        "many steps."
+        "The handlers of a run that write pictures, logs and checkpoints in intervals of many steps are not attached. "
+        "A round's labelling of the slices is the network's own work, and comes three times in a run."
     )
     return harness.result("step", rows, targets, notes)
 
@@ -89,8 +96,9 @@ def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> t
     """
     device = harness.default_device()
     steps = 1 if device.type == "cpu" else 20  # a GPU is waited for after a run, which training does not do
-    trainer = make_trainer(stage, random_slices(stage == "fine-tuning", side, device), batch_size)
-    images, _ = trainer.data_loader.batch(0)
+    trainer = make_trainer(stage, random_slices(stage in ("fine-tuning", SELF_TRAINING), side, device), batch_size)
+    made = iter(trainer.data_loader)
+    images, targets = next(made)
     outputs = trainer.inferer(images, trainer.network).detach()
     gradient = torch.randn_like(outputs)
     outputs.requires_grad_()
@@ -102,12 +110,11 @@ def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> t
             trainer.optimizer.step()
 
     def make_batch() -> Any:
-        return trainer.data_loader.batch(1)[1]
+        return next(made)
 
     def differentiate_loss() -> None:
         torch.autograd.grad(trainer.loss_function(outputs, targets), outputs)
 
-    targets = make_batch()
     contenders = {"whole": resumable(trainer, steps), "network": network_alone}
     seconds = harness.time_in_turn(contenders, repetitions, device=device)
     finish(trainer)
@@ -158,8 +165,8 @@ def make_trainer(
     """Build the trainer of a stage with the defaults of the bundles.
 
     Args:
-        stage: one of `STAGES`.
-        slices: square ones, of the device to train on; with labels for fine-tuning, without for pre-training.
+        stage: one of `STAGES`, or `SELF_TRAINING`.
+        slices: square ones, of the device to train on; with labels for the last two, without for pre-training.
         batch_size: images of a batch, views included.
         precision: see `AutocastInferer`.
         memory_format: of the network.
@@ -171,35 +178,49 @@ def make_trainer(
     torch.manual_seed(0)
     unet = UNet2d(NUM_CLASSES)
     network: nn.Module
-    views: Callable[..., Any]
     loss: Callable[..., Any]
-    sampler: Callable[[torch.Generator], torch.Tensor]
-    if stage == "fine-tuning":
-        network, views, sampler = unet, FineTuningViews(NUM_CLASSES), UniformSampler(slices, batch_size)
-        loss = DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
-    elif stage == "global":
+    loader: BatchLoader | PseudoLabelledLoader
+    if stage == "global":
         layout = make_layout("GD", batch_size)
         network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss(layout)
         crop = RandomCropResize(round(100 * side / SIDE))
         views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
-        sampler = contrastive_sampler(layout, slices)
-    else:
+        loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
+    elif stage == "local":
         layout = make_layout("LR", batch_size)
         network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss(layout)
         views = ContrastiveViews("LR", RandomIntensity())
-        sampler = contrastive_sampler(layout, slices)
+        loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
+    else:
+        network, loss = unet, DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
+        if stage == SELF_TRAINING:
+            fine_tuned = fine_tuning_views(NUM_CLASSES, "strong+elastic")
+            loader = batches(slices, _pseudo_labelled(slices), fine_tuned, batch_size, _EPOCH, seed=0, copy_paste=0.5)
+        else:
+            sampler = UniformSampler(slices, batch_size)
+            loader = BatchLoader(slices, sampler, fine_tuning_views(NUM_CLASSES, "paper"), _EPOCH)
     # The argument is in torch's documentation, but not in its types.
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]  # as in `UNet2d`
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3)
     return StageTrainer(
         device=device,
         max_epochs=1_000_000,
-        train_data_loader=BatchLoader(slices, sampler, views, steps_per_epoch=100),
+        train_data_loader=loader,
         network=network,
-        optimizer=torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3),
+        optimizer=optimizer,
         loss_function=loss,
         inferer=AutocastInferer(precision=precision),
-        train_handlers=[StopOnNaN()],
+        train_handlers=[StopOnNaN(), LearningRateDecay(optimizer, "cosine" if stage == SELF_TRAINING else "none")],
+        averaging=WeightAveraging(network, 0.99) if stage == SELF_TRAINING else None,
     )
+
+
+def _pseudo_labelled(slices: Slices) -> PseudoLabelled:
+    """Return the same slices as if a round had labelled them."""
+    pseudo = PseudoLabelled(Slices(slices.images, None, slices.starts), slices)
+    assert slices.labels is not None
+    pseudo.put(slices.labels.split(slices.starts.diff().tolist()))
+    return pseudo
 
 
 def resumable(trainer: StageTrainer, steps: int) -> Callable[[], None]:

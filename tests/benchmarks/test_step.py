@@ -23,7 +23,7 @@ def seen(monkeypatch) -> list[torch.Size]:
     return shapes
 
 
-@pytest.mark.parametrize("stage", step.STAGES)
+@pytest.mark.parametrize("stage", [*step.STAGES, step.SELF_TRAINING])
 def test_both_contenders_get_batches_of_the_stated_size(stage, seen):
     row, _ = step.measure_stage(stage, batch_size=16, repetitions=2, side=64)
     assert set(seen) == {(16, 1, 64, 64)}
