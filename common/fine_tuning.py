@@ -148,10 +148,10 @@ def check_options(augmentation: str, test_time_augmentation: str) -> None:
     Raises:
         ValueError: if predictions are to be averaged over turned slices, and no slice is turned in training.
     """
-    if augmentation == "none" and test_time_augmentation == "turned":
+    if augmentation in ("none", "crop+colour") and test_time_augmentation == "turned":
         raise ValueError(
-            "test_time_augmentation must be none where augmentation is none, got 'turned': the network would not know "
-            "turned slices. Give --test_time_augmentation none here, in evaluation and in inference."
+            f"test_time_augmentation must be none where augmentation is {augmentation}, got 'turned': the network "
+            "would not know turned slices. Give --test_time_augmentation none here, in evaluation and in inference."
         )
 
 
