@@ -118,7 +118,9 @@ def test_metadata_that_cannot_be_read_are_not_made_up(tmp_path, text):
 
 
 def test_a_bundle_that_there_is_not():
-    with pytest.raises(FactsError, match="name must be acdc, mmwhs, prostate or a folder with a dataset.json, got 'x'"):
+    with pytest.raises(
+        FactsError, match="name must be acdc, cityscapes, mmwhs, prostate or a folder with a dataset.json, got 'x'"
+    ):
         write("x")
 
 
