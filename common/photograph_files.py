@@ -16,6 +16,7 @@ from .data.photographs import PhotographReader
 from .files import atomic_file
 
 _OPACITY = 0.5
+_COMPRESSION = 1  # of pictures; more takes most of the time of a segmentation, and saves little
 _PICTURE_HEIGHT = 300  # pixels
 _LINE = 14  # pixels, of a line of text in Pillow's own font
 
@@ -51,7 +52,7 @@ class PhotographOutputs:
             if drawn is not None:
                 picture = files.enter_context(atomic_file(target.with_name(target.name[:-8] + "_overlay.png")))
                 overlay = _overlay(_read(image_path), labels[..., 0])
-                Image.fromarray(overlay).save(picture, format="PNG")
+                Image.fromarray(overlay).save(picture, format="PNG", compress_level=_COMPRESSION)
 
     def doubt(self, image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
         """Say nothing: a photograph need not show every class, and the network sees all of it."""
@@ -90,7 +91,7 @@ def draw_comparison(
         pen.text((place, _PICTURE_HEIGHT + _LINE), name, fill=tuple(_palette()[value].tolist()))
         place += pen.textlength(f"{name}  ")
     with atomic_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", compress_level=_COMPRESSION)
 
 
 def _read(path: str | os.PathLike[str]) -> np.ndarray:
