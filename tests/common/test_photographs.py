@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from common.data.cache import CachedTransformd
+from common.data.datalists import camvid
 from common.data.volumes import VolumeDataset
 from common.files import WriteError
 from common.photograph_files import PhotographOutputs, draw_comparison
@@ -92,6 +93,19 @@ def test_bad_files_are_named_together(pipeline, item, tmp_path):
         assert text in line
     kept = VolumeDataset([good, *bad], transform, num_workers=0, progress=False, required=False)
     assert len(list(kept)) == 1
+
+
+def test_real_photographs_come_back_as_they_were_labelled(camvid_dir):
+    values = {**{str(value): value + 1 for value in range(11)}, "11": 0}
+    pipeline = PhotographPipeline([192, 256], [str(index) for index in range(12)], values)
+    image = pipeline.image()
+    for item in camvid(camvid_dir)[::200]:
+        volume = pipeline.image_and_stored_label(image)(item)
+        assert volume["label"].shape == (1, 360, 480, 1) and volume["image"].float().std() > 30
+        small = pipeline.image_and_label(image)(item)["label"][0].long()
+        logits = 20 * torch.nn.functional.one_hot(small, 12).permute(3, 0, 1, 2).float()
+        found = pipeline.inverse(image)({**volume, "pred": logits})["pred"]
+        assert (found == volume["label"]).float().mean() > 0.95
 
 
 # ---- what is written
