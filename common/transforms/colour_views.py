@@ -50,9 +50,9 @@ def change_colours(images: Tensor, changes: ColourChanges) -> Tensor:
     matrices = (factors[:, None, None] * matrices).to(device, non_blocking=True)
     lifts = (changes.brightness * (1 - changes.contrast)).to(device, non_blocking=True)
     # Grey stays grey under the last two, so that the mean grey, which contrast is about, needs no product.
-    luminance = images.new_tensor(_LUMINANCE)
-    offsets = lifts[:, None, None] * (images.mean(dim=(-2, -1)) @ luminance)[:, None, None]
-    changed = torch.baddbmm(offsets, matrices, images.flatten(2))
+    channels = images.mean(dim=(-2, -1)).unbind(dim=1)
+    greys = sum(weight * mean for weight, mean in zip(_LUMINANCE, channels, strict=True))
+    changed = torch.baddbmm((lifts * greys)[:, None, None], matrices, images.flatten(2))
     return changed.clamp_(0.0, 1.0).view_as(images)
 
 
