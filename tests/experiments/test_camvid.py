@@ -9,6 +9,9 @@ from bundles.write import bundles_of_repository, write_folder
 from common.data.datalists import camvid
 from common.data.splits import draws_of
 from experiments.cells import bundle_of
+from experiments.grid import SCHEDULES
+from experiments.report.figures import terms_of
+from experiments.report.runs import Group
 from tests.places import REPOSITORY
 
 BUNDLE = REPOSITORY / "experiments" / "bundle_camvid"
@@ -36,3 +39,8 @@ def test_split_is_that_of_the_files(camvid_dir):
     ids = {item["id"]: item["image"] for item in camvid(camvid_dir)}
     assert sorted(ids) == sorted(split["pretrain"] + split["test"])
     assert {id_ for id_, path in ids.items() if "/test/" in path} == set(split["test"])
+
+
+def test_the_report_says_where_the_terms_are():
+    for dataset, folder in (("acdc", "bundle_acdc"), ("camvid", "experiments/bundle_camvid")):
+        assert f"`{folder}/docs/data_license.txt`" in terms_of(Group(REPOSITORY, dataset, SCHEDULES["reduced"], []))
