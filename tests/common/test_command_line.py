@@ -165,7 +165,15 @@ def test_defaults_of_other_bundles(monkeypatch, bundle):
                 check_arguments(shlex.split(f"{TRAIN} {slip}"))
 
 
-@pytest.mark.parametrize("bundle", ["bundle_prostate", "bundle_mmwhs"])
+@pytest.mark.parametrize("option", ["spacing_mm 1", "n4_shrink [4,4,1]", "crop_size 100", "slice_axis fixed"])
+def test_options_of_volumes_are_none_of_photographs(monkeypatch, option):
+    monkeypatch.chdir(REPOSITORY / "bundle_cityscapes")
+    check_arguments(shlex.split(f"{TRAIN} --num_labelled 200 --image_size [128,256] --augmentation none"))
+    with pytest.raises(CommandLineError, match=f"--{option.split()[0]} is no option: configs/train.json has no"):
+        check_arguments(shlex.split(f"{TRAIN} --{option}"))
+
+
+@pytest.mark.parametrize("bundle", ["bundle_prostate", "bundle_mmwhs", "bundle_cityscapes"])
 @pytest.mark.parametrize("value", ["all", "single"])
 def test_an_option_of_other_bundles_is_explained(monkeypatch, bundle, value):
     monkeypatch.chdir(REPOSITORY / bundle)
