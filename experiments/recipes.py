@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -22,6 +22,7 @@ class Recipe:
         self_training_rounds: see `common.engines.SelfTraining`.
         copy_paste: see `common.transforms.copy_paste.CopyPaste`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
+        unlabelled_frames: see `common.data.split_volumes.SplitVolumes`; of fine-tuning only.
         steps: length of the fine-tuning; 0 for that of the schedule.
         batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
     """
@@ -36,6 +37,7 @@ class Recipe:
     self_training_rounds: int = 0
     copy_paste: float = 0.0
     learning_rate_decay: str = "none"
+    unlabelled_frames: str = "single"
     steps: int = 0
     batch_size: int = 0
 
@@ -64,10 +66,23 @@ _NEWER = (
     "self_training_rounds",
     "copy_paste",
     "learning_rate_decay",
+    "unlabelled_frames",
     "steps",
     "batch_size",
 )  # than version 0.7
 
+_RECOMMENDED = Recipe(
+    RECOMMENDED,
+    "strong+elastic",
+    weight_averaging=0.99,
+    largest_component=True,
+    test_time_augmentation="turned",
+    self_training_rounds=3,
+    copy_paste=0.5,
+    learning_rate_decay="cosine",
+    steps=800,
+    batch_size=20,
+)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -78,18 +93,7 @@ RECIPES = {
         Recipe("component", largest_component=True),
         Recipe("self", self_training=True),
         Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
-        # The defaults of `train.json`.
-        Recipe(
-            RECOMMENDED,
-            "strong+elastic",
-            weight_averaging=0.99,
-            largest_component=True,
-            test_time_augmentation="turned",
-            self_training_rounds=3,
-            copy_paste=0.5,
-            learning_rate_decay="cosine",
-            steps=800,
-            batch_size=20,
-        ),
+        _RECOMMENDED,
+        replace(_RECOMMENDED, name="frames", unlabelled_frames="all"),
     )
 }
