@@ -138,23 +138,6 @@ def batches(
     return PseudoLabelledLoader(loader(slices, batch_size), mixed, pseudo_labelled)
 
 
-def check_options(augmentation: str, test_time_augmentation: str) -> None:
-    """Refuse options that exclude each other.
-
-    Args:
-        augmentation: see `views.fine_tuning_views`.
-        test_time_augmentation: see `slice_inferer`.
-
-    Raises:
-        ValueError: if predictions are to be averaged over turned slices, and no slice is turned in training.
-    """
-    if augmentation == "none" and test_time_augmentation == "turned":
-        raise ValueError(
-            "test_time_augmentation must be none where augmentation is none, got 'turned': the network would not know "
-            "turned slices. Give --test_time_augmentation none here, in evaluation and in inference."
-        )
-
-
 def planned_steps(steps: int, self_training_rounds: int, learning_rate_decay: str) -> int | None:
     """Return the length of a run if what it does at a step depends on it, so that it cannot be made longer; else None.
 

@@ -18,7 +18,6 @@ class Recipe:
         self_training: as version 0.7 and earlier had it: train twice, the second time also on the pre-training volumes,
             labelled by the first network. Its results stay; it is no longer run.
         largest_component: keep only the largest connected component of each structure in the test volumes.
-        test_time_augmentation: see `common.engines.slice_inferer`.
         self_training_rounds: see `common.engines.SelfTraining`.
         copy_paste: see `common.transforms.copy_paste.CopyPaste`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
@@ -33,7 +32,6 @@ class Recipe:
     weight_averaging: float = 0.0
     self_training: bool = False
     largest_component: bool = False
-    test_time_augmentation: str = "none"
     self_training_rounds: int = 0
     copy_paste: float = 0.0
     learning_rate_decay: str = "none"
@@ -59,10 +57,9 @@ class Recipe:
 
 RECOMMENDED = "recommended"
 """The recipe that is the default of `train.json`."""
-OUTPUT = ("largest_component", "test_time_augmentation")
+OUTPUT = ("largest_component",)
 """What a recipe does to the output of its network."""
 _NEWER = (
-    "test_time_augmentation",
     "self_training_rounds",
     "copy_paste",
     "learning_rate_decay",
@@ -76,7 +73,6 @@ _RECOMMENDED = Recipe(
     "strong+elastic",
     weight_averaging=0.99,
     largest_component=True,
-    test_time_augmentation="turned",
     self_training_rounds=3,
     copy_paste=0.5,
     learning_rate_decay="cosine",

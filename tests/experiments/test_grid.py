@@ -38,7 +38,6 @@ RECIPE_CHANGES = {
     "weight_averaging": 0.9,
     "self_training": True,
     "largest_component": True,
-    "test_time_augmentation": "turned",
     "self_training_rounds": 2,
     "copy_paste": 0.5,
     "learning_rate_decay": "cosine",
