@@ -78,13 +78,14 @@ def draw_comparison(
             for value in range(1, len(class_names)):
                 if classes is not None and (classes[:, :, index] == value).any():
                     outline = (classes[:, :, index] == value).T.float()
-                    axis.contour(outline, levels=[0.5], colors=[_colour(value)], linewidths=1.0)
-    handles = [Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
+                    axis.contour(outline, levels=[0.5], colors=[colour(value)], linewidths=1.0)
+    handles = [Line2D([], [], color=colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     figure.suptitle(title, fontsize=9)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _colour(value: int) -> str:
+def colour(value: int) -> str:
+    """Return the colour of a class by its index, from 1."""
     return COLOURS[(value - 1) % len(COLOURS)]

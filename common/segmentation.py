@@ -21,8 +21,13 @@ from .data.nifti import read_header
 from .data.volume_files import few, stem
 from .files import WriteError, atomic_file
 from .pictures import draw_comparison
+from .tables import write_table
+from .volumetry import UNIT, structure_volumes
 
 logger = logging.getLogger(__name__)
+
+VOLUMES = "volumes.csv"
+"""Name of the table of the structures' volumes in ml."""
 
 _MOST = 0.8  # of the body; in real volumes of the heart and of the prostate .15 to .67 lie outside the window
 
@@ -61,7 +66,7 @@ def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None
 def segment_volumes(
     evaluator: SupervisedEvaluator, dataset: Dataset, output_dir: str, class_names: Sequence[str], pictures: bool = True
 ) -> list[Path]:
-    """Segment the volumes of a dataset one after another.
+    """Segment the volumes of a dataset one after another, and write the volumes of the structures as a table.
 
     The log says which segmentations lack structures, and of which volumes the network has hardly seen anything.
 
@@ -69,7 +74,8 @@ def segment_volumes(
         evaluator: its postprocessing must leave the label map (1, X, Y, Z) on the native grid under "pred". Its own
             loader is not used: one bad volume would end it.
         dataset: lazy; its data has the path of a NIfTI file under "image", its items the preprocessed volume.
-        output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither.
+        output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither; at the end
+            `volumes.csv`, with a row for each segmentation of this run.
         class_names: names of the classes, the background's first.
         pictures: draw the outlines over slices of every volume.
 
@@ -83,6 +89,7 @@ def segment_volumes(
     written: list[Path] = []
     failures: list[str] = []
     doubts: list[str] = []
+    volumes: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = list(dataset.data)
     old = [target for target in (segmentation_path(item["image"], output_dir) for item in items) if target.exists()]
     if old:
@@ -91,7 +98,7 @@ def segment_volumes(
         path = item["image"]
         try:
             volume = dataset[index]
-            labels = _segment(evaluator, volume)
+            labels = segment(evaluator, volume)
             target = segmentation_path(path, output_dir)
             _save(labels, path, target, class_names if pictures else None)
         except WriteError:  # the next file would fare no better
@@ -101,6 +108,8 @@ def segment_volumes(
             failures.append(describe_failure(error, path))
             continue
         written.append(target)
+        found = structure_volumes(labels, class_names, volume["image"].meta["original_affine"])
+        volumes.append({"segmentation": target.name, **{f"{name}_{UNIT}": value for name, value in found.items()}})
         try:
             doubt = _doubt(volume["image"], labels, path, class_names)
         except Exception as error:  # a remark must not cost a segmentation
@@ -108,6 +117,8 @@ def segment_volumes(
         if doubt:
             logger.warning(doubt)
             doubts.append(doubt)
+    if volumes:
+        write_table(Path(output_dir, VOLUMES), volumes, list(volumes[0]))
     logger.info(f"Wrote {len(written)} of {len(items)} segmentations to {output_dir}.")
     if doubts:
         logger.warning("\n".join([f"{len(doubts)} of {len(written)} segmentations are doubtful:", *doubts]))
@@ -141,8 +152,13 @@ def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequen
     return f"{path}: {'; '.join(reasons)}." if reasons else ""
 
 
-def _segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:
-    """Return the label map (X, Y, Z) of a preprocessed volume."""
+def segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:
+    """Return the label map (X, Y, Z) of a preprocessed volume.
+
+    Args:
+        evaluator: see `segment_volumes`.
+        item: the volume under "image".
+    """
     state = evaluator.state
     state.epoch, state.iteration, state.epoch_length, state.max_epochs = 0, 0, 1, 1
     errors: list[BaseException] = []

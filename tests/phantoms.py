@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pretrain_local": STEPS,
     "pretrain_joint": {**STEPS, **GLOBAL},
     "train": {**STEPS, **PLAIN, "initialisation": "encoder_decoder"},
+    "select": {},
     "evaluate": OUTPUT,
     "inference": OUTPUT,
 }

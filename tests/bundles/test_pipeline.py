@@ -83,8 +83,17 @@ def output(chain, name):
                 "events.out.tfevents.*",
             ],
         ),
-        ("evaluate", ["dice.csv", "evaluation.json", "pictures"]),
-        ("inference", [f"{name}_seg.{kind}" for name in ("original", *ORIENTATIONS) for kind in ("nii.gz", "png")]),
+        (
+            "evaluate",
+            ["dice.csv", "surface_distances.csv", "volumes.csv", "volumes.png", "evaluation.json", "pictures"],
+        ),
+        (
+            "inference",
+            [
+                "volumes.csv",
+                *(f"{name}_seg.{kind}" for name in ("original", *ORIENTATIONS) for kind in ("nii.gz", "png")),
+            ],
+        ),
     ],
     ids=lambda files: files[0],
 )
@@ -292,6 +301,24 @@ def test_reported_dice_is_that_of_the_segmentation_on_disk(phantom, chain):
     assert reported["mean"] > 0  # otherwise nothing but zeros was compared
 
 
+def test_volumes_are_those_of_the_files_on_disk(phantom, chain):
+    with open(chain / "inference" / "volumes.csv", newline="", encoding="utf-8") as file:
+        rows = {row.pop("segmentation"): row for row in csv.DictReader(file)}
+    assert set(rows) == {f"{name}_seg.nii.gz" for name in ("original", *ORIENTATIONS)}
+    for name, row in rows.items():
+        image = nibabel.load(chain / "inference" / name)
+        labels, voxel_ml = np.asanyarray(image.dataobj), float(np.prod(image.header.get_zooms())) / 1000
+        assert list(row) == [f"{structure}_ml" for structure in CLASSES]
+        for value, structure in enumerate(CLASSES, start=1):
+            assert float(row[f"{structure}_ml"]) == pytest.approx((labels == value).sum() * voxel_ml, rel=1e-5)
+    report = json.loads((chain / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))
+    (evaluated,) = (row for row in report["structure_volumes"]["volumes"] if row["id"] == TEST_PATIENT)
+    assert float(rows["original_seg.nii.gz"]["LV_ml"]) == pytest.approx(evaluated["LV_prediction_ml"])
+    labels, image = voxels(phantom.label(TEST_PATIENT)), nibabel.load(phantom.label(TEST_PATIENT))
+    wanted = (labels == 3).sum() * np.prod(image.header.get_zooms()) / 1000
+    assert evaluated["LV_label_ml"] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     "picture",
     [
@@ -343,7 +370,7 @@ def test_a_single_file_is_segmented_like_a_folder(phantom, chain, tmp_path):
         checkpoint=chain / "models" / "model.pt",
         pictures=False,
     )
-    (path,) = (tmp_path / "inference").iterdir()
+    (path,) = (tmp_path / "inference").glob("*.nii.gz")
     assert path.name == f"{TEST_PATIENT}_frame01_seg.nii.gz"
     assert np.array_equal(voxels(path), voxels(chain / "inference" / "original_seg.nii.gz"))
 

@@ -156,7 +156,7 @@ def test_inference_can_keep_the_largest_components_only(phantom, plain, tmp_path
             largest_component=keep,
             pictures=False,
         )
-        (path,) = (folder / "inference").iterdir()
+        (path,) = (folder / "inference").glob("*.nii.gz")
         labels = np.asanyarray(nibabel.load(path).dataobj)
         counts.append([ndimage.label(labels == k, np.ones((3, 3, 3)))[1] for k in (1, 2, 3)])
     assert max(counts[0]) > 1

@@ -186,7 +186,8 @@ def test_report_has_every_structure_of_every_volume(tmp_path, caplog):
     assert list(rows[0]) == ["id", "RV", "Myo", "LV", "mean"]
     assert [row["id"] for row in rows] == ["first", "second"]
     assert rows[0]["LV"] == "" and float(rows[1]["LV"]) == second["LV"]
-    assert sorted(path.name for path in folder.iterdir()) == ["dice.csv", "evaluation.json"]
+    files = ["dice.csv", "evaluation.json", "surface_distances.csv", "volumes.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == files
 
 
 def test_report_agrees_with_the_metric(tmp_path):
