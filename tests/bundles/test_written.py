@@ -118,9 +118,10 @@ def test_runs_are_told_apart_by_all_plain_options(config):
         "pretrain_global": {"strategy", "temperature", "num_partitions", "gd_pairs", "hidden_features", "head_norm"}
         | {"crop_size", "crop_start"},
         "pretrain_local": {"strategy", "temperature", "num_partitions", "num_blocks", "region_size", "region_vector"}
-        | {"encoder_batch_norm"},
+        | {"encoder_batch_norm", "freeze_encoder", "num_pixels"},
         "pretrain_joint": {"strategy", "local_strategy", "local_weight", "temperature", "num_blocks", "crop_start"}
-        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"},
+        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"}
+        | {"num_pixels"},
     }
     assert set(settings) == always | own[config] | {"steps"}
     assert all(value == f"@{name}" for name, value in settings.items() if name not in {"steps", "planned_steps"})
