@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -72,12 +73,7 @@ def measure(num_slices: int = 20, repetitions: int = 5) -> dict[str, Any]:
     for strategy, region_size, size, blocks in tqdm(cases, desc="local_loss"):
         case = {"strategy": strategy, "K": region_size, "blocks": " ".join(blocks), "vector length": size}
         rows += [case | row for row in _measure_case(strategy, region_size, size, num_slices, repetitions, device)]
-    for strategy, num_pixels in (
-        ("LE", NUM_PIXELS // 10),
-        ("LX", NUM_PIXELS // 10),
-        ("LE", NUM_PIXELS),
-        ("LX", NUM_PIXELS),
-    ):
+    for strategy, num_pixels in product(("LE", "LX"), (NUM_PIXELS // 10, NUM_PIXELS)):
         case = {"strategy": strategy, "blocks": "d3", "vector length": _MAP[0], "pixels": num_pixels}
         contenders = _dense_contenders(strategy, num_pixels, num_slices, device)
         rows += [case | row for row in _measure_contenders(contenders, repetitions, device)]

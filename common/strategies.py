@@ -13,8 +13,8 @@ A layout is a strategy with numbers: which view of which slice each image of a b
 
 GR, GD-, GD, LR and LD are those of Chaitanya, Erdil, Karani, Konukoglu, "Contrastive learning of global and local
 features for medical image segmentation with limited annotations", NeurIPS 2020, arXiv 2006.10511, sections 3.1 and 3.2.
-LE and LX are not the paper's. LE follows Seince et al., "Pix2Rep", MIDL 2024, arXiv 2407.20395; LX adds positives across
-patients and negatives from other levels, an idea of Zeng et al., "MACL", arXiv 2309.11876.
+LE and LX are not the paper's. LE follows "Pix2Rep", MIDL 2024, arXiv 2407.20395; LX adds positives across patients and
+negatives from other levels, as "MACL", arXiv 2309.11876, has them.
 
 Letters: W views of a slice, V volumes, S partitions of a volume, B = V S drawn slices, N = W B images, A anchors,
 Q partners of an anchor.

@@ -1,10 +1,10 @@
 """Dense contrastive loss: pre-training of decoder blocks with one vector per sampled pixel of moved views.
 
 The two views of a slice differ in place as well as in intensities, and most negatives are pixels of other images. So
-neither the position in the image nor the image itself solves the task, unlike in the local loss of regions. Which places
-of the two views are the same is known from how they were moved, and comes with each batch as its targets.
+neither the position in the image nor the image itself solves the task, unlike in the local loss of regions. Which
+places of the two views are the same is known from how they were moved, and comes with each batch as its targets.
 
-The form is that of Seince et al., "Pix2Rep", MIDL 2024, arXiv 2407.20395: the map of a moved image, moved back, must
+The form is that of "Pix2Rep", MIDL 2024, arXiv 2407.20395: the map of a moved image, moved back, must
 agree with the map of the image. Here both are read at sampled places only.
 """
 
@@ -95,7 +95,7 @@ class DenseContrastiveLoss(nn.Module):
         vectors = unit_vectors(sample_maps(maps, points))
         pixels = vectors.flatten(0, 1)
         log_negatives = log_sum_of_negatives(similarities(pixels, pixels, self.temperature), self.negatives)
-        # Once more for the few images that are compared: to take them out of all similarities costs more in the gradient.
+        # Once more for the few images that are compared: the gradient of taking them out of all would cost more.
         compared = similarities(vectors[self.anchors], vectors[self.partners], self.temperature)
         same = compared.diagonal(dim1=2, dim2=3)  # (partners, anchors, K)
         positive = torch.where(self.same_place[..., None], same, compared.amax(dim=3))

@@ -2,7 +2,8 @@
 
 Two are of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): one makes the views of both contrastive stages.
 The other is meant for fine-tuning, but the authors' program never reaches it with its default settings. A third,
-stronger one and the inversion are not the paper's. Images are expected as percentile normalisation leaves them, about 0 to 1.
+stronger one and the inversion are not the paper's. Images are expected as percentile normalisation leaves them, about 0
+to 1.
 
 Letters: B images, C channels, H rows, W columns.
 """

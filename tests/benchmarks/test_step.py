@@ -25,10 +25,10 @@ def seen(monkeypatch) -> list[torch.Size]:
 
 @pytest.mark.parametrize("stage", [*step.STAGES, step.DENSE, step.SELF_TRAINING])
 def test_both_contenders_get_batches_of_the_stated_size(stage, seen):
-    row, _ = step.measure_stage(stage, batch_size=16, repetitions=2, side=64)
-    assert set(seen) == {(16, 1, 64, 64)}
+    row, _ = step.measure_stage(stage, batch_size=24, repetitions=2, side=64)
+    assert set(seen) == {(24, 1, 64, 64)}
     assert len(seen) == 1 + 2 * 3  # the shape of the gradient, then one untimed and two timed runs of each
-    assert row["stage"] == stage and row["batch"] == 16
+    assert row["stage"] == stage and row["batch"] == 24
     assert row["low"] <= row["times network"] <= row["high"]
     assert 0.1 < row["low"] and row["high"] < 10
     assert 0 < row["batch %"] < 100 and 0 < row["loss %"] < 100
