@@ -239,6 +239,14 @@ def test_fine_tuning_starts_from_joint_training(phantom, joint, tmp_path, initia
     assert all(torch.equal(model[name], value) for name, value in expected.items())
 
 
+def test_pretrained_parts_can_be_kept(phantom, joint, tmp_path):
+    phantom.run("train", tmp_path, pretrained_dir=joint / "models", pretrained_rate=0.0, steps=1)
+    model = parameters(tmp_path / "models" / "model.pt")
+    kept = parameters(joint / "models" / "pretrained_encoder_decoder.pt")
+    assert all(torch.equal(model[name], value) for name, value in kept.items())
+    assert not torch.equal(model["head.1.weight"], fresh_network().state_dict()["head.1.weight"])
+
+
 @pytest.mark.parametrize(
     "options",
     [
