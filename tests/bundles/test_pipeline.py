@@ -248,11 +248,20 @@ def test_fine_tuning_starts_from_joint_training(phantom, joint, tmp_path, initia
     assert all(torch.equal(model[name], value) for name, value in expected.items())
 
 
+def test_pretrained_parts_can_be_kept(phantom, joint, tmp_path):
+    phantom.run("train", tmp_path, pretrained_dir=joint / "models", pretrained_rate=0.0, steps=1)
+    model = parameters(tmp_path / "models" / "model.pt")
+    kept = parameters(joint / "models" / "pretrained_encoder_decoder.pt")
+    assert all(torch.equal(model[name], value) for name, value in kept.items())
+    assert not torch.equal(model["head.1.weight"], fresh_network().state_dict()["head.1.weight"])
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"local_weight": 1000.0},
         {"strategy": "GR", "local_strategy": "LD", "batch_size": 24, "num_blocks": 5, "region_size": 1},
+        {"local_strategy": "LX", "batch_size": 16, "num_blocks": 4, "num_pixels": 40, "local_weight": 0.5},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
@@ -413,6 +422,8 @@ def test_fine_tuning_refuses_to_go_on_with_another_mixup(phantom, chain, tmp_pat
         ("pretrain_local", {"strategy": "LD", "batch_size": 24}),
         ("pretrain_local", {"region_size": 1}),
         ("pretrain_local", {"region_vector": "mean", "encoder_batch_norm": "eval", "num_blocks": 5}),
+        ("pretrain_local", {"strategy": "LE", "num_blocks": 5, "num_pixels": 40}),
+        ("pretrain_local", {"strategy": "LX", "num_pixels": 40, "batch_size": 16, "freeze_encoder": False}),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else value,
 )

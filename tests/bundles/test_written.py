@@ -122,13 +122,14 @@ def test_runs_are_told_apart_by_all_plain_options(config):
     own = {
         "train": {"initialisation", "augmentation", "mixup_alpha", "weight_averaging", "largest_component", "draw"}
         | {"label_values", "batch_norm_statistics", "num_labelled", "learning_rate_decay", "self_training_rounds"}
-        | {"planned_steps", "copy_paste"},
+        | {"planned_steps", "copy_paste", "pretrained_rate"},
         "pretrain_global": {"strategy", "temperature", "num_partitions", "gd_pairs", "hidden_features", "head_norm"}
         | {"crop_size", "crop_start"},
         "pretrain_local": {"strategy", "temperature", "num_partitions", "num_blocks", "region_size", "region_vector"}
-        | {"encoder_batch_norm"},
+        | {"encoder_batch_norm", "freeze_encoder", "num_pixels"},
         "pretrain_joint": {"strategy", "local_strategy", "local_weight", "temperature", "num_blocks", "crop_start"}
-        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"},
+        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"}
+        | {"num_pixels"},
     }
     assert set(settings) == always | own[config] | {"steps"}
     assert all(value == f"@{name}" for name, value in settings.items() if name not in {"steps", "planned_steps"})
