@@ -15,6 +15,8 @@ from monai.transforms import (
     Activationsd,
     AsDiscreted,
     Compose,
+    CopyItemsd,
+    DeleteItemsd,
     Invertd,
     KeepLargestConnectedComponentd,
     LoadImaged,
@@ -28,6 +30,7 @@ from .data.nifti import NiftiReader
 from .transforms import (
     AssumeOrientationd,
     CheckVolumed,
+    ExpectedDiced,
     MatchLabeld,
     N4BiasFieldCorrectiond,
     OrientSlicesd,
@@ -35,6 +38,7 @@ from .transforms import (
     SelectChanneld,
     TrimLikeImaged,
     TrimToBodyd,
+    Uncertaintyd,
 )
 
 _AXCODES = "LPS"
@@ -133,26 +137,36 @@ class VolumePipeline:
         values = range(len(self.class_names)) if self.label_values is None else self.label_values
         return Compose([image, _load("label"), MatchLabeld("label", reference="image", values=values)])
 
-    def inverse(self, image: Compose, largest_component: bool = False) -> Compose:
+    def inverse(
+        self, image: Compose, largest_component: bool = False, expected_dice: bool = False, uncertainty: bool = False
+    ) -> Compose:
         """Make the way back of a prediction to the grid of the file.
 
         Args:
             image: what `image` made.
             largest_component: keep of each structure the largest connected component only.
+            expected_dice: take the single turns of a `TurnedInferer` off the output and give the Dice that they
+                promise, see `ExpectedDiced`.
+            uncertainty: also give the entropy of each voxel, see `Uncertaintyd`.
 
         Returns:
             Maps the logits {"pred": (K, H, W, D)} of a preprocessed {"image"}, K classes, to class indices
             (1, X, Y, Z) float32. Probabilities are resampled linearly; then each voxel gets the class of the highest.
+            With the options also "expected_dice" (K - 1,), if there are turns, and "uncertainty" (1, X, Y, Z).
         """
-        key = "pred"
+        key, kept = "pred", "probabilities"
         steps: list[Transform] = [
+            *([ExpectedDiced(key, len(self.class_names), largest_component)] if expected_dice else []),
             Activationsd(key, softmax=True),
             Invertd(key, transform=image, orig_keys="image", nearest_interp=False),
+            *([CopyItemsd(key, names=kept)] if uncertainty else []),
             AsDiscreted(key, argmax=True),
         ]
         if largest_component:
             structures = list(range(1, len(self.class_names)))
             steps.append(KeepLargestConnectedComponentd(key, structures, is_onehot=False, independent=True))
+        if uncertainty:
+            steps += [Uncertaintyd(kept), DeleteItemsd(kept)]
         return Compose(steps)
 
 

@@ -65,7 +65,10 @@ class AutocastInferer(Inferer):
 
 
 def slice_inferer(
-    image_size: Sequence[int], precision: str = "auto", test_time_augmentation: str = "none"
+    image_size: Sequence[int],
+    precision: str = "auto",
+    test_time_augmentation: str = "none",
+    keep_turns: bool = False,
 ) -> AutocastInferer | TurnedInferer:
     """Make the inferer that runs a network on a volume (1, 1, H, W, D) slice by slice.
 
@@ -73,6 +76,7 @@ def slice_inferer(
         image_size: (H, W) in pixels.
         precision: see `resolve_precision`.
         test_time_augmentation: "none", or "turned" for `TurnedInferer`.
+        keep_turns: see `TurnedInferer`; without turns there is nothing to keep.
 
     Raises:
         ValueError: if the precision or the augmentation is unknown.
@@ -84,4 +88,4 @@ def slice_inferer(
         )
     slices = SliceInferer(roi_size=image_size, sw_batch_size=_SLICES_AT_ONCE, spatial_dim=2)
     inferer = AutocastInferer(slices, precision)
-    return TurnedInferer(inferer) if test_time_augmentation == "turned" else inferer
+    return TurnedInferer(inferer, keep_turns) if test_time_augmentation == "turned" else inferer

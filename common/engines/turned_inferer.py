@@ -23,20 +23,27 @@ class TurnedInferer(Inferer):
 
     Args:
         inferer: runs a network on a volume.
+        keep_turns: also return what each turn gives by itself, see `ExpectedDiced`.
     """
 
-    def __init__(self, inferer: Inferer) -> None:
+    def __init__(self, inferer: Inferer, keep_turns: bool = False) -> None:
         super().__init__()
         self.inferer = inferer
+        self.keep_turns = keep_turns
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Return the logarithms of the mean probabilities, (1, K, H, W, D) of K classes, for a volume (1, 1, H, W, D).
 
+        With `keep_turns` the probabilities of each of T turns are channels behind them, (1, K + T K, H, W, D).
         Slices that are not square are turned by 180 degrees only, since networks want the size that they know.
         """
         turns = range(4) if inputs.shape[2] == inputs.shape[3] else range(0, 4, 2)
         total: Any = 0.0
+        single: list[Tensor] = []
         for turn in turns:
             logits = self.inferer(torch.rot90(inputs, turn, (2, 3)), network, *args, **kwargs)
-            total = total + torch.rot90(logits.softmax(dim=1), -turn, (2, 3))
-        return (total / len(turns)).clamp_min(_LEAST).log()
+            probabilities = torch.rot90(logits.softmax(dim=1), -turn, (2, 3))
+            total = total + probabilities
+            if self.keep_turns:
+                single.append(probabilities)
+        return torch.cat([(total / len(turns)).clamp_min(_LEAST).log(), *single], dim=1)

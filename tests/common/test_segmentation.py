@@ -22,7 +22,7 @@ from common.coverage import body_outside
 from common.data.datalists import acdc
 from common.data.nifti import NiftiReader
 from common.files import WriteError
-from common.segmentation import save_segmentation, segment_volumes, segmentation_path
+from common.segmentation import check_options, save_segmentation, segment_volumes, segmentation_path
 from common.transforms import CheckVolumed
 from tests.places import REPOSITORY
 
@@ -262,6 +262,16 @@ def test_several_bad_files_are_all_named(tmp_path, caplog):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["d_seg.nii.gz", "volumes.csv"]
 
 
+@pytest.mark.parametrize(("uncertainty", "augmentation"), [(True, "turned"), (False, "none"), (False, "turned")])
+def test_options_that_go_together(uncertainty, augmentation):
+    check_options(uncertainty, augmentation)
+
+
+def test_uncertainty_needs_turns():
+    with pytest.raises(ValueError, match="uncertainty needs test_time_augmentation turned, got 'none'"):
+        check_options(True, "none")
+
+
 def test_interrupting_stops_at_once(tmp_path):
     save_volume(tmp_path / "a.nii.gz", 0, spoil=98)
     save_volume(tmp_path / "b.nii.gz", 1)
@@ -377,7 +387,7 @@ def test_both_files_or_neither(tmp_path, monkeypatch, caplog, failing):
     run([tmp_path / "a.nii.gz"], tmp_path / "out", pictures=True)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no font")
 
     monkeypatch.setattr(segmentation, failing, fail)

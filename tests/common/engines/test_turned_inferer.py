@@ -56,3 +56,19 @@ def test_the_name_is_checked():
     assert not isinstance(slice_inferer((8, 8)), TurnedInferer)
     with pytest.raises(ValueError, match="test_time_augmentation must be one of none, turned, got 'flips'"):
         slice_inferer((8, 8), test_time_augmentation="flips")
+
+
+@pytest.mark.parametrize(("height", "turns"), [(8, range(4)), (4, range(0, 4, 2))])
+def test_turns_can_be_kept(height, turns):
+    inputs = volume(height, 8)
+    plain, kept = (slice_inferer((height, 8), "float32", "turned", keep)(inputs, Corner()) for keep in (False, True))
+    assert torch.equal(kept[:, :2], plain)  # the segmentation is the same to the bit
+    inferer = slice_inferer((height, 8), "float32")
+    for index, turn in enumerate(turns):
+        turned = inferer(torch.rot90(inputs, turn, (2, 3)), Corner()).softmax(1)
+        torch.testing.assert_close(kept[:, 2 + 2 * index : 4 + 2 * index], torch.rot90(turned, -turn, (2, 3)))
+    assert kept.shape[1] == 2 + 2 * len(turns)
+
+
+def test_without_turns_nothing_is_kept():
+    assert slice_inferer((8, 8), "float32", "none", True)(volume(), Corner()).shape[1] == 2
