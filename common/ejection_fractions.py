@@ -117,8 +117,9 @@ class EjectionFractions:
         for id_, item in tqdm(self._frames.items(), desc="Segmenting end-systolic frames", unit="volume"):
             try:
                 volume = (self.labelled if "label" in item else self.image)(dict(item))
+                labels = segment(evaluator, volume)["pred"].cpu()
                 affine = volume["image"].meta["original_affine"]
-                found = {"prediction": structure_volumes(segment(evaluator, volume), self.class_names, affine)}
+                found = {"prediction": structure_volumes(labels, self.class_names, affine)}
                 if "label" in item:
                     found["label"] = structure_volumes(volume["label"], self.class_names)
             except Exception as error:  # one bad file must not cost the others, nor the evaluation before it

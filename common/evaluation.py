@@ -18,6 +18,7 @@ from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
 from .ejection_fractions import EjectionFractions
+from .expected_dice import expected_row, write_calibration
 from .files import write_text_atomically
 from .measures import Measures
 from .pictures import draw_comparison
@@ -95,7 +96,8 @@ def mean_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
 class EvaluationReport:
     """Handler of an evaluator: Dice and other measures of every structure of every volume, and pictures.
 
-    Writes `dice.csv` (a row for each volume), the tables and plots of `Measures`, `evaluation.json` (means, volumes,
+    Writes `dice.csv` (a row for each volume), the tables and plots of `Measures`, `expected_dice.csv` and `.png` where
+    the postprocessing gives "expected_dice", `evaluation.json` (means, volumes,
     settings, versions) and `pictures/<id>.png` (slices with the label's and the prediction's outlines) when the run is
     complete.
 
@@ -128,6 +130,7 @@ class EvaluationReport:
         self.dice = dice
         self.measures = Measures(class_names, ejection)
         self._rows: list[dict[str, Any]] = []
+        self._expected: list[dict[str, float]] = []
 
     def attach(self, engine: Engine) -> None:
         """Collect volume by volume and write at the end."""
@@ -138,6 +141,7 @@ class EvaluationReport:
     def start(self) -> None:
         """Forget what was collected."""
         self._rows.clear()
+        self._expected.clear()
         self.measures.start()
 
     def collect(self, engine: Engine) -> None:
@@ -158,6 +162,8 @@ class EvaluationReport:
             mean = float(dice.nanmean()) if not dice.isnan().all() else None
             self._rows.append({"id": item["id"], **scores, "mean": mean})
             self.measures.add(item["id"], prediction, label)
+            if "expected_dice" in output:
+                self._expected.append(expected_row(output["expected_dice"], self.class_names))
             if self.pictures:
                 draw_comparison(
                     item["image"].meta["filename_or_obj"],
@@ -187,6 +193,9 @@ class EvaluationReport:
             "mean_dice": means,
             "volumes": self._rows,
             **self.measures.write(self.output_dir, self.pictures),
+            "expected_dice": write_calibration(
+                self.output_dir, [row["id"] for row in self._rows], self._expected, self._rows, self.pictures
+            ),
             "overlap": self.overlap,
             "settings": self.settings,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},

@@ -30,7 +30,7 @@ class Measures:
         self.class_names = list(class_names)
         self.ejection = ejection
         self._distances: list[dict[str, Any]] = []
-        self._volumes: dict[str, dict[str, dict[str, float]]] = {}
+        self._volumes: list[tuple[str, dict[str, dict[str, float]]]] = []
 
     def start(self) -> None:
         """Forget what was collected, and look for what else is needed.
@@ -55,10 +55,11 @@ class Measures:
         for name, distances in surface_distances(prediction, label, self.class_names).items():
             row |= {f"{name}_{key}": value for key, value in zip((HAUSDORFF, MEAN), distances, strict=True)}
         self._distances.append(row)
-        self._volumes[id_] = {
+        volumes = {
             kind: structure_volumes(maps, self.class_names, label.affine)
             for kind, maps in zip(_KINDS, (prediction, label), strict=True)
         }
+        self._volumes.append((id_, volumes))
 
     def write(self, folder: Path, pictures: bool) -> dict[str, Any]:
         """Write `surface_distances.csv`, `volumes.csv`, `ejection_fractions.csv` and plots of the agreement.
@@ -79,9 +80,9 @@ class Measures:
                 "id": id_,
                 **{f"{name}_{kind}_{UNIT}": own[kind][name] for name in self.class_names[1:] for kind in _KINDS},
             }
-            for id_, own in self._volumes.items()
+            for id_, own in self._volumes
         ]
-        fractions = self.ejection.measure(self._volumes) if self.ejection is not None else []
+        fractions = self.ejection.measure(dict(self._volumes)) if self.ejection is not None else []
         ventricles = self.ejection.ventricles if self.ejection is not None else []
         return {
             "surface_distances": {

@@ -19,6 +19,7 @@ from .coverage import body_outside
 from .data.failures import describe_failure
 from .data.nifti import read_header
 from .data.volume_files import few, stem
+from .expected_dice import expected_row
 from .files import WriteError, atomic_file
 from .pictures import draw_comparison
 from .tables import write_table
@@ -26,8 +27,8 @@ from .volumetry import UNIT, structure_volumes
 
 logger = logging.getLogger(__name__)
 
-VOLUMES = "volumes.csv"
-"""Name of the table of the structures' volumes in ml."""
+VOLUMES, EXPECTED_DICE = "volumes.csv", "expected_dice.csv"
+"""Names of the tables of the structures' volumes in ml, and of their expected Dice."""
 
 _MOST = 0.8  # of the body; in real volumes of the heart and of the prostate .15 to .67 lie outside the window
 
@@ -37,14 +38,22 @@ def segmentation_path(image_path: str, output_dir: str) -> Path:
     return Path(output_dir) / f"{stem(image_path)}_seg.nii.gz"
 
 
-def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None:
-    """Write a label map as uint8 NIfTI on the grid of an image, whole or not at all.
+def uncertainty_path(image_path: str, output_dir: str) -> Path:
+    """Name the map of uncertainty of a file: `<output_dir>/<name>_uncertainty.nii.gz`."""
+    return Path(output_dir) / f"{stem(image_path)}_uncertainty.nii.gz"
+
+
+def save_segmentation(
+    labels: np.ndarray, image_path: str, target: Path, dtype: type[np.uint8] | type[np.float32] = np.uint8
+) -> None:
+    """Write a label map, or another map of one value for each voxel, on the grid of an image, whole or not at all.
 
     Args:
-        labels: (X, Y, Z) integers from 0 to 255.
+        labels: (X, Y, Z) integers from 0 to 255 or, for another type, numbers.
         image_path: the image, (X, Y, Z) or, with channels, (X, Y, Z, C); its affine, voxel sizes and qform/sform codes
             are taken over.
         target: the file, ending in .nii.gz.
+        dtype: of the voxels in the file.
 
     Raises:
         ValueError: if the shapes differ.
@@ -56,11 +65,11 @@ def save_segmentation(labels: np.ndarray, image_path: str, target: Path) -> None
             f"labels must have the shape {shape} of {image_path}, got {labels.shape}; "
             "bring them back to the grid of the file."
         )
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(dtype)
     image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     header["cal_min"] = header["cal_max"] = 0
     with atomic_file(target) as temporary:
-        nibabel.save(image_class(labels.astype(np.uint8), header.get_best_affine(), header), temporary)
+        nibabel.save(image_class(labels.astype(dtype), header.get_best_affine(), header), temporary)
 
 
 def segment_volumes(
@@ -75,7 +84,9 @@ def segment_volumes(
             loader is not used: one bad volume would end it.
         dataset: lazy; its data has the path of a NIfTI file under "image", its items the preprocessed volume.
         output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither; at the end
-            `volumes.csv`, with a row for each segmentation of this run.
+            `volumes.csv`, with a row for each segmentation of this run. If the postprocessing gives "uncertainty" and
+            "expected_dice", there are also `<name>_uncertainty.nii.gz` and `expected_dice.csv`, the least sure one
+            first.
         class_names: names of the classes, the background's first.
         pictures: draw the outlines over slices of every volume.
 
@@ -90,6 +101,7 @@ def segment_volumes(
     failures: list[str] = []
     doubts: list[str] = []
     volumes: list[dict[str, Any]] = []
+    expected: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = list(dataset.data)
     old = [target for target in (segmentation_path(item["image"], output_dir) for item in items) if target.exists()]
     if old:
@@ -98,9 +110,11 @@ def segment_volumes(
         path = item["image"]
         try:
             volume = dataset[index]
-            labels = segment(evaluator, volume)
+            output = segment(evaluator, volume)
+            labels = output["pred"][0].cpu().numpy()
+            entropy = output["uncertainty"][0].cpu().numpy() if "uncertainty" in output else None
             target = segmentation_path(path, output_dir)
-            _save(labels, path, target, class_names if pictures else None)
+            _save(labels, entropy, path, target, class_names if pictures else None)
         except WriteError:  # the next file would fare no better
             logger.error(f"{len(written)} of {len(items)} segmentations were written to {output_dir}.")
             raise
@@ -110,6 +124,8 @@ def segment_volumes(
         written.append(target)
         found = structure_volumes(labels, class_names, volume["image"].meta["original_affine"])
         volumes.append({"segmentation": target.name, **{f"{name}_{UNIT}": value for name, value in found.items()}})
+        if "expected_dice" in output:
+            expected.append({"segmentation": target.name, **expected_row(output["expected_dice"], class_names)})
         try:
             doubt = _doubt(volume["image"], labels, path, class_names)
         except Exception as error:  # a remark must not cost a segmentation
@@ -119,6 +135,10 @@ def segment_volumes(
             doubts.append(doubt)
     if volumes:
         write_table(Path(output_dir, VOLUMES), volumes, list(volumes[0]))
+    if expected:
+        expected.sort(key=lambda row: row["mean"])
+        write_table(Path(output_dir, EXPECTED_DICE), expected, list(expected[0]))
+        logger.info(f"Least sure is {expected[0]['segmentation']}; {output_dir}/{EXPECTED_DICE} has all by that.")
     logger.info(f"Wrote {len(written)} of {len(items)} segmentations to {output_dir}.")
     if doubts:
         logger.warning("\n".join([f"{len(doubts)} of {len(written)} segmentations are doubtful:", *doubts]))
@@ -128,13 +148,19 @@ def segment_volumes(
     return written
 
 
-def _save(labels: np.ndarray, path: str, target: Path, drawn: Sequence[str] | None) -> None:
-    """Write a segmentation and, if names of classes are given, its picture: both of them or neither."""
+def _save(
+    labels: np.ndarray, uncertainty: np.ndarray | None, path: str, target: Path, drawn: Sequence[str] | None
+) -> None:
+    """Write a segmentation, its uncertainty if known, and its picture if names of classes are given: all or none."""
     with ExitStack() as files:
         save_segmentation(labels, path, files.enter_context(atomic_file(target)))
+        if uncertainty is not None:
+            entropy = files.enter_context(atomic_file(uncertainty_path(path, str(target.parent))))
+            save_segmentation(uncertainty, path, entropy, np.float32)
         if drawn is not None:
             picture = files.enter_context(atomic_file(target.with_name(target.name[:-7] + ".png")))
-            draw_comparison(path, None, labels, drawn, f"{Path(path).name} (not verified by anyone)", picture)
+            title = f"{Path(path).name} (not verified by anyone)"
+            draw_comparison(path, None, labels, drawn, title, picture, uncertainty=uncertainty)
 
 
 def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
@@ -152,8 +178,8 @@ def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequen
     return f"{path}: {'; '.join(reasons)}." if reasons else ""
 
 
-def segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:
-    """Return the label map (X, Y, Z) of a preprocessed volume.
+def segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> dict[str, Any]:
+    """Return what the postprocessing makes of a preprocessed volume, the label map (1, X, Y, Z) under "pred".
 
     Args:
         evaluator: see `segment_volumes`.
@@ -168,4 +194,5 @@ def segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> np.ndarray:
         Engine.run(evaluator, [list_data_collate([item])], max_epochs=1)
     if errors:
         raise errors[0]
-    return evaluator.state.output[0]["pred"][0].cpu().numpy()
+    output: dict[str, Any] = evaluator.state.output[0]
+    return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -54,10 +55,13 @@ def surface_distances(
         box = (slice(None), *(slice(start, end) for start, end in zip(low, high, strict=True)))
         pair = [mask[None, None] for mask in masks[box]]
         options = {"include_background": True, "spacing": spacing.tolist()}
-        found[name] = (
-            _finite(compute_hausdorff_distance(*pair, percentile=_PERCENTILE, **options)),
-            _finite(compute_average_surface_distance(*pair, symmetric=True, **options)),
-        )
+        with warnings.catch_warnings():
+            # MONAI warns of its own use of an argument that it is to lose.
+            warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+            found[name] = (
+                _finite(compute_hausdorff_distance(*pair, percentile=_PERCENTILE, **options)),
+                _finite(compute_average_surface_distance(*pair, symmetric=True, **options)),
+            )
     return found
 
 

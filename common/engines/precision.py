@@ -9,6 +9,8 @@ import torch
 from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from torch import Tensor
 
+from .turned_inferer import TurnedInferer
+
 PRECISIONS = ("auto", "bfloat16", "float32")
 _SLICES_AT_ONCE = 20
 
@@ -62,15 +64,19 @@ class AutocastInferer(Inferer):
         return outputs.float() if isinstance(outputs, Tensor) else tuple(output.float() for output in outputs)
 
 
-def slice_inferer(image_size: Sequence[int], precision: str = "auto") -> AutocastInferer:
+def slice_inferer(
+    image_size: Sequence[int], precision: str = "auto", turned: bool = False
+) -> AutocastInferer | TurnedInferer:
     """Make the inferer that runs a network on a volume (1, 1, H, W, D) slice by slice.
 
     Args:
         image_size: (H, W) in pixels.
         precision: see `resolve_precision`.
+        turned: also on turned slices, see `TurnedInferer`.
 
     Raises:
         ValueError: if the precision is unknown.
     """
     slices = SliceInferer(roi_size=image_size, sw_batch_size=_SLICES_AT_ONCE, spatial_dim=2)
-    return AutocastInferer(slices, precision)
+    inferer = AutocastInferer(slices, precision)
+    return TurnedInferer(inferer) if turned else inferer

@@ -384,6 +384,64 @@ def test_a_single_file_is_segmented_like_a_folder(phantom, chain, tmp_path):
     assert np.array_equal(voxels(path), voxels(chain / "inference" / "original_seg.nii.gz"))
 
 
+@pytest.fixture(scope="module")
+def unsure(phantom, chain):
+    """A test volume, as it is and reoriented, segmented with and without uncertainty."""
+    options = {"input": [str(chain / "new" / f"{name}.nii.gz") for name in ("original", "RPI")]}
+    options["checkpoint"] = chain / "models" / "model.pt"
+    for name, uncertainty in (("plain", False), ("unsure", True)):
+        phantom.run("inference", chain / name, uncertainty=uncertainty, **options)
+    return chain / "unsure" / "inference"
+
+
+def test_uncertainty_lies_on_the_grid_of_the_image(chain, unsure):
+    for name in ("original", "RPI"):
+        image, entropy = (
+            nibabel.load(chain / "new" / f"{name}.nii.gz"),
+            nibabel.load(unsure / f"{name}_uncertainty.nii.gz"),
+        )
+        assert entropy.get_data_dtype() == np.float32 and entropy.shape == image.shape
+        assert np.array_equal(entropy.affine, image.affine)
+        values = np.asanyarray(entropy.dataobj)
+        assert 0 <= values.min() and values.max() <= 1 and values.std() > 0.01
+        # The segmentation is the same with it and without.
+        plain = chain / "plain" / "inference" / f"{name}_seg.nii.gz"
+        assert np.array_equal(voxels(unsure / f"{name}_seg.nii.gz"), voxels(plain))
+    assert not list((chain / "plain" / "inference").glob("*uncertainty*"))
+    assert not (chain / "plain" / "inference" / "expected_dice.csv").exists()
+
+
+def test_expected_dice_of_segmentations(unsure):
+    with open(unsure / "expected_dice.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["segmentation"] for row in rows} == {"original_seg.nii.gz", "RPI_seg.nii.gz"}
+    assert list(rows[0]) == ["segmentation", *CLASSES, "mean"]
+    values = [[float(row[name]) for name in (*CLASSES, "mean")] for row in rows]
+    assert values[0][-1] <= values[1][-1] and np.all(0 <= np.array(values)) and np.all(np.array(values) <= 1)
+    assert values[0][-1] == pytest.approx(np.mean(values[0][:-1]))
+
+
+def test_uncertainty_is_drawn_as_a_further_row(chain, unsure):
+    pictures = [
+        matplotlib.image.imread(folder / "original_seg.png") for folder in (unsure, chain / "plain" / "inference")
+    ]
+    assert pictures[0].shape[0] > 1.3 * pictures[1].shape[0]
+
+
+def test_an_evaluation_compares_expected_with_true_dice(phantom, chain, tmp_path):
+    shutil.copytree(chain / "models", tmp_path / "models")
+    phantom.run("evaluate", tmp_path, uncertainty=True)
+    report = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))
+    rows = {row["id"]: row for row in report["expected_dice"]["volumes"]}
+    for volume in report["volumes"]:
+        assert all(rows[volume["id"]][f"{name}_true"] == volume[name] for name in (*CLASSES, "mean"))
+        assert all(0 <= rows[volume["id"]][f"{name}_expected"] <= 1 for name in (*CLASSES, "mean"))
+    assert report["expected_dice"]["calibration"]["mean"]["number"] == 2
+    assert (tmp_path / "evaluate" / "expected_dice.png").is_file()
+    # In the other evaluation, which was not asked, nothing is expected.
+    assert json.loads((chain / "evaluate" / "evaluation.json").read_text())["expected_dice"] is None
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 

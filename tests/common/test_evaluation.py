@@ -279,7 +279,7 @@ def test_pictures_are_named_after_the_volumes(tmp_path):
     nibabel.save(nibabel.Nifti1Image(image, np.diag([-1, -1, 8, 1])), image_path)
     label = torch.zeros(1, 8, 6, 2)
     label[:, 2:5, 2:5] = 2
-    volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": label}
+    volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": MetaTensor(label)}
     report(tmp_path / "out", [volume], pictures=True)
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["patient007.png"]
 

@@ -377,7 +377,7 @@ def test_both_files_or_neither(tmp_path, monkeypatch, caplog, failing):
     run([tmp_path / "a.nii.gz"], tmp_path / "out", pictures=True)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no font")
 
     monkeypatch.setattr(segmentation, failing, fail)
