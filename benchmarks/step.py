@@ -7,7 +7,8 @@ Contenders, in turn, with one network, one optimiser and batches of one size:
     network alone  forward, backward from a given gradient, and optimiser, on a batch that is there already
 
 The stages of pre-training have the defaults of the bundles: GD for the global one, LR on the map of d3 with regions of
-3 x 3 for the local one. "fine-tuning" is the paper's: Dice loss after affine and elastic augmentation. "self-training"
+3 x 3 for the local one. "dense" is the local stage with LE: moved views, strong intensities, 1,000 sampled pixels.
+"fine-tuning" is the paper's: Dice loss after affine and elastic augmentation. "self-training"
 is a step of `train.json` within a round: half of the slices have predicted labels, all have the augmentation
 "strong+elastic", and in half of the batches they exchange parts. The slices are noise, as many as ACDC's pre-training
 set has. Every stage has a process of its own, so that its peak memory is its own.
@@ -32,17 +33,18 @@ from common.data.samplers import UniformSampler, contrastive_sampler
 from common.data.slices import Slices
 from common.engines import AutocastInferer, LearningRateDecay, StageTrainer, StopOnNaN, WeightAveraging
 from common.fine_tuning import batches
-from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
+from common.losses import GlobalContrastiveLoss, local_loss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
 from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize
-from common.transforms.views import Augmentations, ContrastiveViews, fine_tuning_views
+from common.transforms.views import Augmentations, ContrastiveViews, fine_tuning_views, local_views
 
 from . import harness
 
 STAGES = ("global", "local", "fine-tuning")
-SELF_TRAINING = "self-training"
+DENSE, SELF_TRAINING = "dense", "self-training"
+MOST_OF_DENSE_LOSS = 3.0  # per cent of the network's time
 NUM_CLASSES = 4
 SIDE = 192
 _NUM_VOLUMES, _DEPTH = 52, 9
@@ -50,7 +52,10 @@ _EPOCH = 100
 
 
 def measure(
-    batch_size: int = 40, repetitions: int = 15, side: int = SIDE, stages: Sequence[str] = (*STAGES, SELF_TRAINING)
+    batch_size: int = 40,
+    repetitions: int = 15,
+    side: int = SIDE,
+    stages: Sequence[str] = (*STAGES, DENSE, SELF_TRAINING),
 ) -> dict[str, Any]:
     """Time both contenders for each stage.
 
@@ -76,6 +81,9 @@ def measure(
             rows.append(row)
             rule = f"{stage}: time of the whole step / time of the network alone"
             targets.append(harness.target(rule, row["times network"], at_most=_limit()))
+            if stage == DENSE:
+                rule = f"{stage}: loss with its gradient, per cent of the network alone"
+                targets.append(harness.target(rule, row["loss %"], at_most=MOST_OF_DENSE_LOSS))
             notes += [note] if note else []
     notes.append(
         "The handlers of a run that write pictures, logs and checkpoints in intervals of many steps are not attached. "
@@ -165,8 +173,8 @@ def make_trainer(
     """Build the trainer of a stage with the defaults of the bundles.
 
     Args:
-        stage: one of `STAGES`, or `SELF_TRAINING`.
-        slices: square ones, of the device to train on; with labels for the last two, without for pre-training.
+        stage: one of `STAGES`, `DENSE` or `SELF_TRAINING`.
+        slices: square ones, of the device to train on; with labels for fine-tuning, without for pre-training.
         batch_size: images of a batch, views included.
         precision: see `AutocastInferer`.
         memory_format: of the network.
@@ -186,11 +194,11 @@ def make_trainer(
         crop = RandomCropResize(round(100 * side / SIDE))
         views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
         loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
-    elif stage == "local":
-        layout = make_layout("LR", batch_size)
-        network, loss = LocalPretrainingNet(unet), LocalContrastiveLoss(layout)
-        views = ContrastiveViews("LR", RandomIntensity())
-        loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
+    elif stage in ("local", DENSE):
+        strategy = "LR" if stage == "local" else "LE"
+        layout = make_layout(strategy, batch_size)
+        network, loss = LocalPretrainingNet(unet, strategy=strategy), local_loss(layout)
+        loader = BatchLoader(slices, contrastive_sampler(layout, slices), local_views(layout), _EPOCH)
     else:
         network, loss = unet, DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
         if stage == SELF_TRAINING:

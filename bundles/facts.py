@@ -22,6 +22,7 @@ _FORMATS = {"MR": "magnitude", "CT": "hounsfield", _PHOTOGRAPHS: "RGB"}
 _OF_VOLUMES = (
     *("spacing_mm", "channel", "slice_axis", "trim_margin_mm", "n4_shrink"),
     *("crop_size", "crop_start", "further_frames", "largest_component"),
+    *("end_systole", "ventricles"),
 )
 
 
@@ -40,6 +41,8 @@ class Facts:
         dataset_dir: where the dataset is looked for by default.
         datalist: expression of the function that lists the volumes of the folder, see `common.data.datalists`.
         further_frames: the same of the one that lists what is there beside one frame of each patient; None if nothing.
+        end_systole: expression of the function that lists the end-systolic frames of patients; None if there are none.
+        ventricles: the classes that have an ejection fraction, where there are such frames.
         label_values: the class index of each value in the label files, by its digits; None if they are the same.
         crop_size: side in pixels of the views of the global stage; None for the paper's share of `image_size`.
         crop_start: lowest and highest row and column of their corner; None for the paper's share.
@@ -60,6 +63,8 @@ class Facts:
     dataset_dir: str = "/workspace/data"
     datalist: str = "$datalists.image_label_folders"
     further_frames: str | None = None
+    end_systole: str | None = None
+    ventricles: tuple[str, ...] = ()
     label_values: Mapping[str, int] | None = None
     crop_size: int | None = None
     crop_start: tuple[int, int] | None = None
@@ -140,6 +145,13 @@ def _completed(facts: Facts, path: Path) -> Facts:
             )
     if facts.is_photographs:
         return facts
+    if unknown := [name for name in facts.ventricles if name not in facts.class_names[1:]]:
+        raise FactsError(f"{path}: ventricles must be among class_names, got {', '.join(unknown)}.")
+    if (facts.end_systole is None) != (not facts.ventricles):
+        raise FactsError(
+            f"{path}: end_systole and ventricles must be given together, got {facts.end_systole!r} and "
+            f"{list(facts.ventricles)}: add the other, or take out both."
+        )
     smallest = min(facts.image_size)
     size = round(smallest * _PAPER_CROP / _PAPER_SIZE) if facts.crop_size is None else facts.crop_size
     start = facts.crop_start
@@ -193,6 +205,11 @@ _RULES: dict[str, _Rule] = {
         lambda v: v is None or _is_function(v),
         "the name of a function, as in $datalists.acdc_further_frames, or null",
     ),
+    "end_systole": (
+        lambda v: v is None or _is_function(v),
+        "the name of a function, as in $datalists.acdc_end_systole, or null",
+    ),
+    "ventricles": (_are_names, "a list of different names"),
     "label_values": (
         lambda v: v is None or _is_mapping(v),
         'an object from values to class indices, such as {"0": 0, "10": 1}, or null',

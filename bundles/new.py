@@ -102,7 +102,8 @@ def propose_split(items: Iterable[dict[str, str]]) -> dict[str, Any]:
 
 
 def _list_volumes(facts: Facts) -> list[dict[str, str]]:
-    for fact, name in (("datalist", facts.datalist), ("further_frames", facts.further_frames)):
+    for fact in ("datalist", "further_frames", "end_systole"):
+        name = getattr(facts, fact)
         if name is not None and not hasattr(datalists, name.rpartition(".")[2]):
             raise FactsError(f"{fact} must name a function of common.data.datalists, got {name!r}.")
     list_volumes = getattr(datalists, facts.datalist.rpartition(".")[2])

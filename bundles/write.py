@@ -25,8 +25,8 @@ NOT_COMPARED = {
     *("bundle_root", "dataset_dir", "split_path", "cache_dir", "ckpt_dir", "output_dir", "pretrained_dir"),
     # A run may go on elsewhere, be looked at more often, and be made longer.
     *("device", "precision", "slices_in_memory_gib", "val_interval", "resume", "steps"),
-    # What it changes are the volumes, whose contents are compared.
-    "unlabelled_frames",
+    # What they change are the volumes, whose contents are compared.
+    *("labelled", "unlabelled_frames"),
 }
 _MOST_NAMED = 8  # differences of one file
 _FACTS_BY_EXPRESSION = {"label_values", "extra_unlabelled_ids"}

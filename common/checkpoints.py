@@ -195,8 +195,23 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
     """
     if isinstance(network, GuardedNetwork):
         network.accepts_parts = True
+    parts = pretrained_parts(initialisation, pretrained_dir)
+    return load_pretrained(network, pretrained_path(initialisation, pretrained_dir) if parts else None, parts)
+
+
+def pretrained_parts(initialisation: str, pretrained_dir: str | os.PathLike) -> list[str]:
+    """Name the parts of the network that an initialisation takes from a file, as they begin in its state dict.
+
+    Args:
+        initialisation: see `initialise`.
+        pretrained_dir: see there.
+
+    Raises:
+        ValueError: if the initialisation is unknown.
+        CheckpointError: if there is no file, or it cannot be read.
+    """
     if initialisation == "random":
-        return load_pretrained(network, None)
+        return []
     if initialisation not in ("encoder", "encoder_decoder"):
         raise ValueError(f"initialisation must be 'random', 'encoder' or 'encoder_decoder', got {initialisation!r}.")
     path = pretrained_path(initialisation, pretrained_dir)
@@ -204,11 +219,11 @@ def initialise(network: Network, initialisation: str, pretrained_dir: str | os.P
         raise CheckpointError(
             f"{path}: there is no such file; run the pre-training that writes it, or pass --initialisation random."
         )
+    if initialisation == "encoder":
+        return ["encoder."]
     held = read_weights(path)
     blocks = [part for part in (f"decoder.blocks.{k}." for k in range(5)) if select_parts(held, [part])]
-    if initialisation == "encoder":
-        return load_pretrained(network, path, ["encoder."])
-    return load_pretrained(network, path, ["encoder.", *(blocks or ["decoder.blocks.0."])])
+    return ["encoder.", *(blocks or ["decoder.blocks.0."])]
 
 
 def pretrained_path(initialisation: str, pretrained_dir: str | os.PathLike) -> Path:

@@ -43,6 +43,7 @@ _SAMPLES: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("run_id", "init_id", "final_id", "args_file", "workflow_type", "properties_path"), ("",)),
     "input": ("", [""]),
     "num_labelled": (1, ""),
+    "labelled": ("", [""]),
     "channel": (0,),
     "trim_margin_mm": (0.0,),
     "n4_shrink": ([1, 1, 1],),

@@ -104,16 +104,16 @@ class GatheredLoss(nn.Module):
     """A loss of the whole batch, the same in every process.
 
     Args:
-        loss: maps the embeddings of all N images (N, ...) to a scalar, see `common.losses`.
+        loss: maps the embeddings of all N images (N, ...) and their targets to a scalar, see `common.losses`.
     """
 
-    def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, loss: Callable[[Tensor, Tensor | None], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, embeddings: Tensor, _: None = None) -> Tensor:
-        """Return the loss of all N images, of which this process has the embeddings (N / R, ...)."""
-        return self.loss(all_gather(embeddings))
+    def forward(self, embeddings: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return the loss of all N images, of which this process has embeddings and targets (N / R, ...), if any."""
+        return self.loss(all_gather(embeddings), None if targets is None else all_gather(targets))
 
 
 class MeanLoss(nn.Module):

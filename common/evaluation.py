@@ -1,4 +1,4 @@
-"""Dice of whole volumes on their native grid, and the report of an evaluation."""
+"""Dice of whole volumes on their native grid, and the report of an evaluation, which also has other measures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from .files import atomic_file, write_text_atomically
+from .ejection_fractions import EjectionFractions
+from .expected_dice import expected_row, write_calibration
+from .files import write_text_atomically
+from .measures import Measures
 from .pictures import draw_comparison
 from .settings import plain_settings
+from .tables import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -163,11 +167,12 @@ def mean_set_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
 
 
 class EvaluationReport:
-    """Handler of an evaluator: Dice of every structure of every volume as CSV and JSON, and pictures.
+    """Handler of an evaluator: Dice and other measures of every structure of every volume, and pictures.
 
-    Writes `dice.csv` (a row for each volume), `evaluation.json` (means, volumes, settings, versions; with `SetDice`
-    also the intersection over union, IoU) and `pictures/<id>.png` (slices with the label's and the prediction's
-    outlines) when the run is complete.
+    Writes `dice.csv` (a row for each volume), the tables and plots of `Measures`, `expected_dice.csv` and `.png` where
+    the postprocessing gives "expected_dice", `evaluation.json` (means, volumes, settings, versions; with `SetDice` also
+    the intersection over union, IoU) and `pictures/<id>.png` (slices with the label's and the prediction's outlines)
+    when the run is complete.
 
     Args:
         output_dir: the folder.
@@ -177,7 +182,9 @@ class EvaluationReport:
         dice: the metric that the evaluator computes, whose values are reported.
         pictures: draw pictures.
         overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
+        ejection: measures ejection fractions; None where there are none.
         draw: draws one picture, as `draw_comparison` does.
+        measures: also measure what `Measures` does; False for images whose pixels have no size in mm.
     """
 
     def __init__(
@@ -188,7 +195,9 @@ class EvaluationReport:
         dice: VolumeDice,
         pictures: bool = True,
         overlap: Mapping[str, Any] | None = None,
+        ejection: EjectionFractions | None = None,
         draw: Callable[..., None] = draw_comparison,
+        measures: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
@@ -197,13 +206,22 @@ class EvaluationReport:
         self.overlap = overlap
         self.draw = draw
         self.dice = dice
+        self.measures = Measures(class_names, ejection) if measures else None
         self._rows: list[dict[str, Any]] = []
+        self._expected: list[dict[str, float]] = []
 
     def attach(self, engine: Engine) -> None:
         """Collect volume by volume and write at the end."""
-        engine.add_event_handler(Events.STARTED, self._rows.clear)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self) -> None:
+        """Forget what was collected."""
+        self._rows.clear()
+        self._expected.clear()
+        if self.measures is not None:
+            self.measures.start()
 
     def collect(self, engine: Engine) -> None:
         """Note the scores of the volumes of the evaluator's output, and draw them."""
@@ -222,6 +240,10 @@ class EvaluationReport:
                 )
             mean = float(dice.nanmean()) if not dice.isnan().all() else None
             self._rows.append({"id": item["id"], **scores, "mean": mean})
+            if self.measures is not None:
+                self.measures.add(item["id"], prediction, label)
+            if "expected_dice" in output:
+                self._expected.append(expected_row(output["expected_dice"], self.class_names))
             if self.pictures:
                 self.draw(
                     item["image"].meta["filename_or_obj"],
@@ -245,13 +267,7 @@ class EvaluationReport:
         """Write the table and the summary."""
         names = [*self.class_names[1:], "mean"]
         self._delete_old_pictures()
-        with (
-            atomic_file(self.output_dir / "dice.csv") as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, ["id", *names])
-            writer.writeheader()
-            writer.writerows(self._rows)
+        write_table(self.output_dir / "dice.csv", self._rows, ["id", *names])
         means = {name: _mean([row[name] for row in self._rows]) for name in names}
         over_set = {name: _named(values, self.class_names[1:]) for name, values in self.dice.of_set().items()}
         means = over_set.get("mean_dice", means)
@@ -259,6 +275,10 @@ class EvaluationReport:
             "mean_dice": means,
             **over_set,
             "volumes": self._rows,
+            **(self.measures.write(self.output_dir, self.pictures) if self.measures is not None else {}),
+            "expected_dice": write_calibration(
+                self.output_dir, [row["id"] for row in self._rows], self._expected, self._rows, self.pictures
+            ),
             "overlap": self.overlap,
             "settings": self.settings,
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from ignite.engine import Engine
 from monai.transforms import Compose
 from torch import Tensor, nn
 
+from . import checkpoints
 from .data import content, leaks
 from .data.cache import CachedTransformd
 from .data.content import Content
@@ -45,6 +48,44 @@ def averaging(network: nn.Module, decay: float) -> WeightAveraging | None:
 def evaluated_network(network: nn.Module, averaging: WeightAveraging | None) -> nn.Module:
     """Return the network that is validated and saved."""
     return network if averaging is None else averaging.ema_model
+
+
+def optimizer(
+    network: nn.Module,
+    learning_rate: float,
+    pretrained_rate: float = 1.0,
+    initialisation: str = "random",
+    pretrained_dir: str | os.PathLike[str] = "",
+) -> torch.optim.Adam:
+    """Make the optimiser, with a rate of its own for what the network has from pre-training.
+
+    Args:
+        network: whose parameters are updated.
+        learning_rate: of all other parts.
+        pretrained_rate: the rate of the pre-trained parts, as a share of the other; 1 makes no difference between
+            them, 0 keeps the pre-trained parameters as they are.
+        initialisation: decides with `pretrained_dir` what is pre-trained, see `checkpoints.initialise`.
+        pretrained_dir: the folder of the pre-trained file.
+
+    Raises:
+        ValueError: if the share is not from 0 to 1, or below 1 with nothing pre-trained.
+        CheckpointError: if the pre-trained file cannot be read.
+    """
+    if not 0 <= pretrained_rate <= 1:
+        raise ValueError(f"pretrained_rate must be from 0 to 1, got {pretrained_rate!r}; 1 is the rate of all parts")
+    if pretrained_rate == 1:
+        return torch.optim.Adam(network.parameters(), lr=learning_rate)
+    parts = tuple(checkpoints.pretrained_parts(initialisation, pretrained_dir))
+    if not parts:
+        raise ValueError(
+            f"pretrained_rate must be 1 for initialisation {initialisation!r}, which takes nothing from pre-training, "
+            f"got {pretrained_rate!r}; leave it out or choose another initialisation"
+        )
+    body = [value for name, value in network.named_parameters() if name.startswith(parts)]
+    others = [value for name, value in network.named_parameters() if not name.startswith(parts)]
+    rates = (learning_rate, learning_rate * pretrained_rate)
+    groups = [{"params": values, "lr": rate} for values, rate in zip((others, body), rates, strict=True)]
+    return torch.optim.Adam(groups, lr=learning_rate)
 
 
 def unlabelled_slices(
@@ -136,23 +177,6 @@ def batches(
     first, second = loader(slices, batch_size - half), loader(pseudo_labelled, half, seed + _OTHER_SEED)
     mixed = ConcatLoader(first, second, pasting)
     return PseudoLabelledLoader(loader(slices, batch_size), mixed, pseudo_labelled)
-
-
-def check_options(augmentation: str, test_time_augmentation: str) -> None:
-    """Refuse options that exclude each other.
-
-    Args:
-        augmentation: see `views.fine_tuning_views`.
-        test_time_augmentation: see `slice_inferer`.
-
-    Raises:
-        ValueError: if predictions are to be averaged over turned slices, and no slice is turned in training.
-    """
-    if augmentation in ("none", "crop+colour") and test_time_augmentation == "turned":
-        raise ValueError(
-            f"test_time_augmentation must be none where augmentation is {augmentation}, got 'turned': the network "
-            "would not know turned slices. Give --test_time_augmentation none here, in evaluation and in inference."
-        )
 
 
 def planned_steps(steps: int, self_training_rounds: int, learning_rate_decay: str) -> int | None:

@@ -32,7 +32,14 @@ class PhotographOutputs:
         """Name the label map of a photograph."""
         return Path(output_dir) / f"{Path(image_path).stem}_seg.png"
 
-    def save(self, labels: np.ndarray, image_path: str, target: Path, drawn: Sequence[str] | None) -> None:
+    def save(
+        self,
+        labels: np.ndarray,
+        image_path: str,
+        target: Path,
+        drawn: Sequence[str] | None,
+        uncertainty: np.ndarray | None = None,
+    ) -> None:
         """Write label map and, if names of classes are given, overlay: both of them or neither.
 
         Args:
@@ -40,6 +47,7 @@ class PhotographOutputs:
             image_path: the photograph.
             target: see `path`.
             drawn: names of the classes.
+            uncertainty: not written, since photographs have none.
 
         Raises:
             WriteError: if that cannot be written.
@@ -53,6 +61,10 @@ class PhotographOutputs:
                 picture = files.enter_context(atomic_file(target.with_name(target.name[:-8] + "_overlay.png")))
                 overlay = _overlay(_read(image_path), labels[..., 0])
                 Image.fromarray(overlay).save(picture, format="PNG", compress_level=_COMPRESSION)
+
+    def volumes(self, image: MetaTensor, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+        """Measure nothing: how large a pixel is depends on how far away a thing is."""
+        return {}
 
     def doubt(self, image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
         """Say nothing: a photograph need not show every class, and the network sees all of it."""

@@ -30,6 +30,7 @@ def draw_comparison(
     title: str,
     path: Path,
     num_slices: int = 4,
+    uncertainty: np.ndarray | None = None,
 ) -> None:
     """Draw slices of a volume in columns: the image, the label's outlines, the prediction's outlines.
 
@@ -46,6 +47,8 @@ def draw_comparison(
         path: PNG file; its folder is made.
         num_slices: slices drawn, spread evenly over the volume and counted from 0 in the direction of the third of the
             axes L, P, S.
+        uncertainty: (X, Y, Z) from 0 to 1 on the grid of the file, shown in colours over the image; None leaves its
+            row out.
     """
     file = read_nifti(image_path)
     orient = OrientSlices("LPS")
@@ -60,6 +63,9 @@ def draw_comparison(
     width, height, _ = voxel_spacing(image)
     given = {"label": label, "prediction": prediction}
     rows = {"image": None, **{name: oriented(classes) for name, classes in given.items() if classes is not None}}
+    heat = None if uncertainty is None else oriented(uncertainty)
+    if heat is not None:
+        rows["uncertainty"] = None
     slices = np.unique(np.linspace(0, image.shape[2] - 1, num_slices + 2).round().astype(int)[1:-1])
     figure = Figure(figsize=(2.6 * len(slices), 2.6 * len(rows) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -71,6 +77,13 @@ def draw_comparison(
             axis.imshow(image[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=height / width)
             axis.set_xticks([])
             axis.set_yticks([])
+            if name == "uncertainty" and heat is not None:
+                values = heat[:, :, index].T
+                shown = axis.imshow(
+                    values, cmap="inferno", vmin=0, vmax=1, alpha=np.clip(2 * values, 0, 1), aspect=height / width
+                )
+                if column == 0:  # one for all, beside all, so that the columns stay in line
+                    figure.colorbar(shown, ax=axes, shrink=0.25, anchor=(0.0, 0.1)).ax.tick_params(labelsize=7)
             if row == 0:
                 axis.set_title(f"slice {index}", fontsize=8)
             if column == 0:
@@ -78,13 +91,14 @@ def draw_comparison(
             for value in range(1, len(class_names)):
                 if classes is not None and (classes[:, :, index] == value).any():
                     outline = (classes[:, :, index] == value).T.float()
-                    axis.contour(outline, levels=[0.5], colors=[_colour(value)], linewidths=1.0)
-    handles = [Line2D([], [], color=_colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
+                    axis.contour(outline, levels=[0.5], colors=[colour(value)], linewidths=1.0)
+    handles = [Line2D([], [], color=colour(value), label=name) for value, name in enumerate(class_names) if value > 0]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     figure.suptitle(title, fontsize=9)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _colour(value: int) -> str:
+def colour(value: int) -> str:
+    """Return the colour of a class by its index, from 1."""
     return COLOURS[(value - 1) % len(COLOURS)]

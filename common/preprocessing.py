@@ -15,6 +15,7 @@ from monai.transforms import (
     Activationsd,
     AsDiscreted,
     Compose,
+    DeleteItemsd,
     Invertd,
     KeepLargestConnectedComponentd,
     LoadImaged,
@@ -28,6 +29,7 @@ from .data.nifti import NiftiReader
 from .transforms import (
     AssumeOrientationd,
     CheckVolumed,
+    ExpectedDiced,
     MatchLabeld,
     N4BiasFieldCorrectiond,
     OrientSlicesd,
@@ -35,6 +37,7 @@ from .transforms import (
     SelectChanneld,
     TrimLikeImaged,
     TrimToBodyd,
+    Uncertaintyd,
 )
 
 _AXCODES = "LPS"
@@ -133,26 +136,32 @@ class VolumePipeline:
         values = range(len(self.class_names)) if self.label_values is None else self.label_values
         return Compose([image, _load("label"), MatchLabeld("label", reference="image", values=values)])
 
-    def inverse(self, image: Compose, largest_component: bool = False) -> Compose:
+    def inverse(self, image: Compose, largest_component: bool = False, uncertainty: bool = False) -> Compose:
         """Make the way back of a prediction to the grid of the file.
 
         Args:
             image: what `image` made.
             largest_component: keep of each structure the largest connected component only.
+            uncertainty: the output is that of a `TurnedInferer`; also give the Dice that its turns promise, see
+                `ExpectedDiced`, and the entropy of each voxel, see `Uncertaintyd`.
 
         Returns:
             Maps the logits {"pred": (K, H, W, D)} of a preprocessed {"image"}, K classes, to class indices
             (1, X, Y, Z) float32. Probabilities are resampled linearly; then each voxel gets the class of the highest.
+            With `uncertainty` also "expected_dice" (K - 1,) and "uncertainty" (1, X, Y, Z).
         """
-        key = "pred"
+        key, mean = "pred", "mean_of_turns"
         steps: list[Transform] = [
+            *([ExpectedDiced(key, len(self.class_names), largest_component, mean=mean)] if uncertainty else []),
             Activationsd(key, softmax=True),
-            Invertd(key, transform=image, orig_keys="image", nearest_interp=False),
+            Invertd([key, mean] if uncertainty else key, transform=image, orig_keys="image", nearest_interp=False),
             AsDiscreted(key, argmax=True),
         ]
         if largest_component:
             structures = list(range(1, len(self.class_names)))
             steps.append(KeepLargestConnectedComponentd(key, structures, is_onehot=False, independent=True))
+        if uncertainty:
+            steps += [Uncertaintyd(mean), DeleteItemsd(mean)]
         return Compose(steps)
 
 

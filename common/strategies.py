@@ -2,17 +2,19 @@
 
 A strategy is one entry of `STRATEGIES`. It says how many views are made of a drawn slice, whether slices are drawn one
 by one or with their whole volume, how few of them will do, and which images its loss compares. The class of the entry
-is that of the loss. Samplers, views and losses ask the entry and name no strategy.
+is that of the loss. Samplers, views, heads and losses ask the entry and name no strategy.
 
 So a new strategy is one entry, and one function for its pairs or its mask where none of those here fits. One with a
-loss of its own also gets a class beside `GlobalStrategy` and `LocalStrategy`, for what that loss has to be told. What
-differs from step to step, such as how a view was moved, is no part of a strategy: views hand it to the loss as the
-targets of a batch.
+loss of its own also gets a class beside `GlobalStrategy`, `LocalStrategy` and `DenseStrategy`, for what that loss has
+to be told. What differs from step to step, such as how a view was moved, is no part of a strategy: views hand it to the
+loss as the targets of a batch.
 
 A layout is a strategy with numbers: which view of which slice each image of a batch is. It is the same at every step.
 
-The strategies are those of Chaitanya, Erdil, Karani, Konukoglu, "Contrastive learning of global and local features for
-medical image segmentation with limited annotations", NeurIPS 2020, arXiv 2006.10511, sections 3.1 and 3.2.
+GR, GD-, GD, LR and LD are those of Chaitanya, Erdil, Karani, Konukoglu, "Contrastive learning of global and local
+features for medical image segmentation with limited annotations", NeurIPS 2020, arXiv 2006.10511, sections 3.1 and 3.2.
+LE and LX are not the paper's. LE follows "Pix2Rep", MIDL 2024, arXiv 2407.20395; LX adds positives across patients and
+negatives from other levels, as "MACL", arXiv 2309.11876, has them.
 
 Letters: W views of a slice, V volumes, S partitions of a volume, B = V S drawn slices, N = W B images, A anchors,
 Q partners of an anchor.
@@ -88,6 +90,21 @@ class LocalStrategy(Strategy):
     """
 
     num_negatives: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseStrategy(Strategy):
+    """A strategy of `DenseContrastiveLoss`: a vector for each sampled pixel, and all images of the batch are compared.
+
+    Its views are moved against each other. A pair of two images of one slice compares the same places of the slice; a
+    pair of images of two slices compares every sampled pixel with the most similar one of the other image.
+
+    Attributes:
+        negatives: makes the mask, bool (N, N), of the images (columns) whose pixels are negatives of the pixels of an
+            image (rows). The same place of the same slice never is one.
+    """
+
+    negatives: Callable[[Layout], Tensor]
 
 
 _Kind = TypeVar("_Kind", bound=Strategy)
@@ -189,6 +206,27 @@ def make_layout(strategy: str, batch_size: int = 40, num_partitions: int = 4, gd
     return Layout(entry, batch_size // (views * num_partitions), num_partitions)
 
 
+def pixels_per_slice(layout: Layout, num_pixels: int) -> int:
+    """Divide the pixels that a dense strategy samples evenly among the drawn slices.
+
+    Args:
+        layout: of the batches.
+        num_pixels: of a batch, those of one view.
+
+    Returns:
+        Pixels of a slice, rounded down.
+
+    Raises:
+        ValueError: if that is none.
+    """
+    if num_pixels < layout.num_slices:
+        raise ValueError(
+            f"num_pixels must be at least {layout.num_slices}, one for each slice of a batch, got {num_pixels!r}; "
+            "take more, or a smaller batch_size"
+        )
+    return num_pixels // layout.num_slices
+
+
 def find_strategy(name: str) -> Strategy:
     """Return the strategy of a name.
 
@@ -243,6 +281,16 @@ def _other_partitions(layout: Layout) -> Tensor:
     return layout.partitions[:, None] != layout.partitions
 
 
+def _all_images(layout: Layout) -> Tensor:
+    """Every image."""
+    return torch.ones(layout.num_images, layout.num_images, dtype=torch.bool)
+
+
+def _own_slice_and_other_partitions(layout: Layout) -> Tensor:
+    """Every image of the same drawn slice, and of another partition of whatever volume."""
+    return ~_other_slices(layout) | _other_partitions(layout)
+
+
 # ----------------------------------------------------------------------------------------------------------- entries
 
 GD_PAIRS = {"ring": _view_and_neighbours, "all": _view_and_all_volumes}
@@ -271,6 +319,15 @@ _ENTRIES: tuple[Strategy, ...] = (
     LocalStrategy(name="LR", whole_volumes=False, fewest=1, pairs=_other_views, num_negatives=5),
     # Four negatives as in the authors' program, which saves memory with them.
     LocalStrategy(name="LD", whole_volumes=True, fewest=3, pairs=_first_view_and_next_volumes, num_negatives=4),
+    DenseStrategy(name="LE", whole_volumes=False, fewest=2, pairs=_other_views, negatives=_all_images),
+    DenseStrategy(
+        name="LX",
+        whole_volumes=True,
+        fewest=2,
+        fewest_partitions=2,
+        pairs=_view_and_neighbours,
+        negatives=_own_slice_and_other_partitions,
+    ),
 )
 
 STRATEGIES = {strategy.name: strategy for strategy in _ENTRIES}

@@ -1,4 +1,4 @@
-"""`python -m experiments demo | reproduce | probe | figures | report | ship | prostate_smoke`."""
+"""`python -m experiments demo | reproduce | probe | figures | place | report | ship | prostate_smoke`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .report import report
 from .reproduce import reproduce
 from .ship import ship
 from .studies.figures import figures
+from .studies.place import place
 from .studies.probe import probe
 from .studies.prostate_smoke import prostate_smoke
 
@@ -19,6 +20,7 @@ if __name__ == "__main__":
             "reproduce": reproduce,
             "probe": probe,
             "figures": figures,
+            "place": place,
             "report": report,
             "ship": ship,
             "prostate_smoke": prostate_smoke,

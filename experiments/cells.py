@@ -21,7 +21,7 @@ from common.records import write_record
 from release.results import EVALUATIONS, ResultError, short_hash
 
 from .grid import STORED_NAMES, Cell
-from .recipes import OUTPUT, RECIPES, RECOMMENDED
+from .recipes import OUTPUT, RECIPES
 from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
     # Cells whose recipes differ in what is done with the output only share the network.
     name = replace(cell, recipe=RECIPES["paper"]).name
     laid_over = "paper"
-    if cell.recipe.name == RECOMMENDED:  # what is not said is as it is by default
+    if cell.recipe.self_training_rounds:  # what is not said is as it is by default
         del settings["steps_per_epoch"]
         laid_over = ""
     add("train", name, {**settings, **cell.recipe.settings}, laid_over)

@@ -305,7 +305,9 @@ TABLES: dict[int | str, Table] = {
             "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
             "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
             f"one run of {RECIPES[RECOMMENDED].steps:,} steps, at a falling rate, with strong augmentation, averaged "
-            "weights, the largest component and the mean over turned slices."
+            "weights, and the largest component. `frames`: the same with "
+            "`--unlabelled_frames all`, which adds the end-systolic images of the pre-training patients to the "
+            "unlabelled ones of fine-tuning."
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -18,10 +18,10 @@ class Recipe:
         self_training: as version 0.7 and earlier had it: train twice, the second time also on the pre-training volumes,
             labelled by the first network. Its results stay; it is no longer run.
         largest_component: keep only the largest connected component of each structure in the test volumes.
-        test_time_augmentation: see `common.engines.slice_inferer`.
         self_training_rounds: see `common.engines.SelfTraining`.
         copy_paste: see `common.transforms.copy_paste.CopyPaste`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
+        unlabelled_frames: see `common.data.split_volumes.SplitVolumes`; of fine-tuning only.
         steps: length of the fine-tuning; 0 for that of the schedule.
         batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
     """
@@ -32,10 +32,10 @@ class Recipe:
     weight_averaging: float = 0.0
     self_training: bool = False
     largest_component: bool = False
-    test_time_augmentation: str = "none"
     self_training_rounds: int = 0
     copy_paste: float = 0.0
     learning_rate_decay: str = "none"
+    unlabelled_frames: str = "single"
     steps: int = 0
     batch_size: int = 0
 
@@ -57,16 +57,28 @@ class Recipe:
 
 RECOMMENDED = "recommended"
 """The recipe that is the default of `train.json`."""
-OUTPUT = ("largest_component", "test_time_augmentation")
+OUTPUT = ("largest_component",)
 """What a recipe does to the output of its network."""
 _NEWER = (
-    "test_time_augmentation",
     "self_training_rounds",
     "copy_paste",
     "learning_rate_decay",
+    "unlabelled_frames",
     "steps",
     "batch_size",
 )  # than version 0.7
+
+_RECOMMENDED = Recipe(
+    RECOMMENDED,
+    "strong+elastic",
+    weight_averaging=0.99,
+    largest_component=True,
+    self_training_rounds=3,
+    copy_paste=0.5,
+    learning_rate_decay="cosine",
+    steps=800,
+    batch_size=20,
+)
 
 PHOTOGRAPH_RECIPES = {
     recipe.name: recipe
@@ -98,18 +110,7 @@ RECIPES = {
         Recipe("component", largest_component=True),
         Recipe("self", self_training=True),
         Recipe("beyond", "strong", weight_averaging=0.99, self_training=True, largest_component=True),
-        # The defaults of `train.json`.
-        Recipe(
-            RECOMMENDED,
-            "strong+elastic",
-            weight_averaging=0.99,
-            largest_component=True,
-            test_time_augmentation="turned",
-            self_training_rounds=3,
-            copy_paste=0.5,
-            learning_rate_decay="cosine",
-            steps=800,
-            batch_size=20,
-        ),
+        _RECOMMENDED,
+        replace(_RECOMMENDED, name="frames", unlabelled_frames="all"),
     )
 }

@@ -33,7 +33,7 @@ from release.pictures import shrink_picture
 from .server import LabelServer, LabelServerError, copy_app, serve
 
 _BUNDLE, _DRAW = "bundle_acdc", (2, "c1")
-_START = "pretrained_encoder_decoder.pt"
+_START = "pretrained_encoder.pt"
 _TERMS = "ACDC (Bernard et al. 2018), CC BY-NC-SA 4.0"
 
 

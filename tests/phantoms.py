@@ -39,13 +39,14 @@ STEPS = {"steps": 2, "steps_per_epoch": 1, "batch_size": 16}
 # What `train` does by default and the paper does not: left out where a test is about something else, since it takes
 # time, and a run with a plan cannot be made longer.
 PLAIN = {"self_training_rounds": 0, "learning_rate_decay": "none", "weight_averaging": 0.0, "augmentation": "paper"}
-OUTPUT = {"largest_component": False, "test_time_augmentation": "none"}
+OUTPUT = {"largest_component": False}
 GLOBAL = {"hidden_features": 16, "crop_size": 40, "crop_start": [3, 20]}
 OPTIONS: dict[str, dict[str, Any]] = {
     "pretrain_global": {**STEPS, **GLOBAL},
     "pretrain_local": STEPS,
     "pretrain_joint": {**STEPS, **GLOBAL},
-    "train": {**STEPS, **PLAIN, "test_time_augmentation": "none", "initialisation": "encoder_decoder"},
+    "train": {**STEPS, **PLAIN, "initialisation": "encoder_decoder"},
+    "select": {},
     "evaluate": OUTPUT,
     "inference": OUTPUT,
 }

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-_LABEL_NAME = re.compile(r"(^|[_.-])(gt|seg|segmentation|labels?|masks?)$", re.IGNORECASE)
+_LABEL_NAME = re.compile(r"(^|[_.-])(gt|seg|segmentation|labels?|masks?|uncertainty)$", re.IGNORECASE)
 _LABEL_FOLDER = re.compile(r"labels?(Tr|Ts)?", re.IGNORECASE)
 _OTHER_FORMATS = re.compile(
     r"\.(nrrd|nhdr|mha|mhd|dcm|dicom|ima|mgz|mgh|mnc|par|rec|v|img|hdr|nii\.(bz2|zst|xz|zip))$", re.IGNORECASE

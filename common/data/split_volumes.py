@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
-from . import leaks, splits
+from . import leaks, selections, splits
 from .content import Content
 from .inputs import images_beside
 from .volume_files import few
@@ -36,6 +36,8 @@ class SplitVolumes:
             the datalist has of each, or "all", which are volumes like any other.
         further_frames: lists the other frames of the patients of a folder by their ids, see `datalists`; None where
             there are none in such a dataset.
+        labelled: ids of the labelled volumes to fine-tune on, or a JSON file of such a list, see `selections`; None for
+            those of the draw, whose validation volumes are used in any case.
 
     Raises:
         SplitError: if `unlabelled_frames` is neither of the two, or "all" without `further_frames`.
@@ -54,6 +56,7 @@ class SplitVolumes:
         extra_unlabelled_ids: Sequence[str] = (),
         unlabelled_frames: str = _SINGLE,
         further_frames: leaks.FurtherFrames | None = None,
+        labelled: Sequence[str] | str | os.PathLike[str] | None = None,
     ) -> None:
         if unlabelled_frames not in (_SINGLE, _ALL):
             raise splits.SplitError(
@@ -73,6 +76,7 @@ class SplitVolumes:
         self.extra_unlabelled_ids = extra_unlabelled_ids
         self.unlabelled_frames = unlabelled_frames
         self.further_frames = further_frames
+        self.selected = labelled
 
     @property
     def has_folder(self) -> bool:
@@ -109,6 +113,26 @@ class SplitVolumes:
         """
         return self.pretraining() if self.has_folder else images_beside(labelled, _MOST_BESIDE)
 
+    def candidates(self, labelled: Sequence[str]) -> list[Item]:
+        """List the volumes that could be labelled next, without labels: one frame of each patient to pre-train on.
+
+        Those for validation are none, whose labels choose among weights.
+
+        Args:
+            labelled: ids of volumes that are labelled already.
+        """
+        taken = {*labelled, *self._split().validation}
+        return self._items([id_ for id_ in self._pretraining_ids() if id_ not in taken])
+
+    def unlabelled(self, labelled: Sequence[str]) -> list[Item]:
+        """List volumes that are labelled already without their labels.
+
+        Args:
+            labelled: their ids, none of them for the test or the validation.
+        """
+        selections.require_free(self._split(), labelled)
+        return self._items(labelled)
+
     def test_contents(self) -> list[Content]:
         """Read what is in the test patients' volumes, to compare others with; nothing without a dataset folder."""
         return leaks.test_volumes(self.datalist, self.dataset_dir, self.split_path, self.further_frames)
@@ -118,7 +142,10 @@ class SplitVolumes:
         return leaks.other_subsets(self.datalist, self.dataset_dir, self._split(), name)
 
     def _split(self) -> splits.Split:
-        return splits.read_split(self.split_path, self.num_labelled, self.draw)
+        split = splits.read_split(self.split_path, self.num_labelled, self.draw)
+        if self.selected is None:
+            return split
+        return selections.with_labelled(split, selections.read_selection(self.selected))
 
     def _further(self) -> list[Item]:
         """List the further frames of the patients to pre-train on; none unless all frames are asked for."""

@@ -10,7 +10,7 @@ from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from torch import Tensor
 
 from ..transforms.eight_bit import unit_range
-from .turned_inferer import TEST_TIME_AUGMENTATIONS, TurnedInferer
+from .turned_inferer import TurnedInferer
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 _SLICES_AT_ONCE = 20
@@ -70,23 +70,18 @@ class AutocastInferer(Inferer):
 
 
 def slice_inferer(
-    image_size: Sequence[int], precision: str = "auto", test_time_augmentation: str = "none"
+    image_size: Sequence[int], precision: str = "auto", turned: bool = False
 ) -> AutocastInferer | TurnedInferer:
     """Make the inferer that runs a network on a volume (1, 1, H, W, D) slice by slice.
 
     Args:
         image_size: (H, W) in pixels.
         precision: see `resolve_precision`.
-        test_time_augmentation: "none", or "turned" for `TurnedInferer`.
+        turned: also on turned slices, see `TurnedInferer`.
 
     Raises:
-        ValueError: if the precision or the augmentation is unknown.
+        ValueError: if the precision is unknown.
     """
-    if test_time_augmentation not in TEST_TIME_AUGMENTATIONS:
-        raise ValueError(
-            f"test_time_augmentation must be one of {', '.join(TEST_TIME_AUGMENTATIONS)}, got "
-            f"{test_time_augmentation!r}."
-        )
     slices = SliceInferer(roi_size=image_size, sw_batch_size=_SLICES_AT_ONCE, spatial_dim=2)
     inferer = AutocastInferer(slices, precision)
-    return TurnedInferer(inferer) if test_time_augmentation == "turned" else inferer
+    return TurnedInferer(inferer) if turned else inferer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .heads import GlobalHead, LocalHead
+from .heads import DenseHead, GlobalHead, LocalHead
 from .pretraining import GlobalPretrainingNet, JointPretrainingNet, LocalPretrainingNet
 from .regions import region_starts
 from .unet2d import UNet2d
 
 __all__ = [
+    "DenseHead",
     "GlobalHead",
     "GlobalPretrainingNet",
     "JointPretrainingNet",

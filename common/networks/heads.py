@@ -1,4 +1,4 @@
-"""The projection heads of the two pre-training stages: g1 (global) and g2 (local). Both are discarded afterwards."""
+"""The projection heads of the pre-training stages: g1 (global) and g2 (local, dense). They are discarded afterwards."""
 
 from __future__ import annotations
 
@@ -74,13 +74,7 @@ class LocalHead(nn.Module):
             raise ValueError(f"region_vector must be 'linear' or 'mean', got {region_vector!r}.")
         self.region_size = region_size
         self.region_vector = region_vector
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 1, bias=False),
-        )
-        self.apply(initialise)
+        self.layers = _two_convolutions(channels)
         self.projection: nn.Linear | None = None
         if region_size > 1 and region_vector == "linear":
             self.projection = nn.Linear(region_size**2 * channels, out_features, bias=False)
@@ -98,3 +92,29 @@ class LocalHead(nn.Module):
         if self.projection is None:
             return windows.mean(dim=(3, 4)).transpose(1, 2)
         return self.projection(windows.permute(0, 2, 3, 4, 1).flatten(2))
+
+
+class DenseHead(nn.Module):
+    """g2 without regions: two 1x1 convolutions, whose map the dense loss reads at sampled places.
+
+    Args:
+        channels: C, channels of the decoder block's map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = _two_convolutions(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (N, C, h, w) to vectors (N, C, h, w), not normalised."""
+        return self.layers(features)
+
+
+def _two_convolutions(channels: int) -> nn.Sequential:
+    layers = nn.Sequential(
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, channels, 1, bias=False),
+    )
+    return layers.apply(initialise)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .heads import EMBEDDING_SIZE, GlobalHead, LocalHead
+from ..strategies import DenseStrategy, find_strategy
+from .heads import EMBEDDING_SIZE, DenseHead, GlobalHead, LocalHead
 from .unet2d import ENCODER_CHANNELS, NUM_DECODER_BLOCKS, UNet2d, check_image_size
 
 
@@ -16,10 +17,13 @@ def _make_global_head(image_size: Sequence[int], hidden_features: int, norm: boo
     return GlobalHead(ENCODER_CHANNELS[-1] * height * width // 32**2, hidden_features, EMBEDDING_SIZE, norm)
 
 
-def _make_local_head(num_blocks: int, region_size: int, region_vector: str) -> LocalHead:
+def _make_local_head(strategy: str, num_blocks: int, region_size: int, region_vector: str) -> LocalHead | DenseHead:
     if not 1 <= num_blocks <= NUM_DECODER_BLOCKS:
         raise ValueError(f"num_blocks must be 1 to {NUM_DECODER_BLOCKS}, got {num_blocks!r}.")
-    return LocalHead(ENCODER_CHANNELS[-1 - num_blocks], region_size, region_vector)
+    channels = ENCODER_CHANNELS[-1 - num_blocks]
+    if isinstance(find_strategy(strategy), DenseStrategy):
+        return DenseHead(channels)
+    return LocalHead(channels, region_size, region_vector)
 
 
 def _prefixes(num_blocks: int) -> list[str]:
@@ -59,15 +63,17 @@ class GlobalPretrainingNet(nn.Module):
 
 
 class LocalPretrainingNet(nn.Module):
-    """Frozen encoder, the first l decoder blocks and local head g2; trains the latter two (paper, section 3.2).
+    """Encoder, the first l decoder blocks and local head g2; trains the latter two (paper, section 3.2), or all.
 
     Args:
         unet: the network that is fine-tuned later, its encoder already pre-trained.
         num_blocks: l, how many decoder blocks are trained: 1 to 5.
-        region_size: K, side of a local region: 1 or 3.
+        region_size: K, side of a local region: 1 or 3. Dense strategies have no regions.
         region_vector: "linear" or "mean", see `LocalHead`.
-        encoder_batch_norm: "train" normalises the frozen encoder's maps with the batch's statistics, as the authors
-            do; "eval" with the stored ones.
+        encoder_batch_norm: "train" normalises the encoder's maps with the batch's statistics, as the authors do;
+            "eval" with the stored ones.
+        freeze_encoder: False trains the encoder too.
+        strategy: decides between `LocalHead` and `DenseHead`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -80,6 +86,8 @@ class LocalPretrainingNet(nn.Module):
         region_size: int = 3,
         region_vector: str = "linear",
         encoder_batch_norm: str = "train",
+        freeze_encoder: bool = True,
+        strategy: str = "LR",
     ) -> None:
         super().__init__()
         if encoder_batch_norm not in ("train", "eval"):
@@ -87,8 +95,10 @@ class LocalPretrainingNet(nn.Module):
         self.unet = unet
         self.num_blocks = num_blocks
         self.encoder_batch_norm = encoder_batch_norm
-        self.local_head = _make_local_head(num_blocks, region_size, region_vector)
+        self.freeze_encoder = freeze_encoder
+        self.local_head = _make_local_head(strategy, num_blocks, region_size, region_vector)
         unet.requires_grad_(False)
+        unet.encoder.requires_grad_(not freeze_encoder)
         unet.decoder.blocks[:num_blocks].requires_grad_(True)
 
     def train(self, mode: bool = True) -> LocalPretrainingNet:
@@ -99,8 +109,8 @@ class LocalPretrainingNet(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the region vectors (N, P, D) of images (N, 1, H, W), not normalised."""
-        with torch.no_grad():  # the encoder is frozen: keep no graph for it
+        """Compute the region vectors (N, P, D) of images (N, 1, H, W), not normalised; of a dense head maps."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):  # no graph of a frozen one
             features = self.unet.encoder(images)
         return self.local_head(self.unet.decoder(features, self.num_blocks))
 
@@ -116,10 +126,11 @@ class JointPretrainingNet(nn.Module):
         unet: the network that is fine-tuned later; its parameters keep their names below `unet.`.
         image_size: (H, W) of the input of the global part, multiples of 32.
         num_blocks: l, how many decoder blocks are trained: 1 to 5.
-        region_size: K, side of a local region: 1 or 3.
+        region_size: K, side of a local region: 1 or 3. Dense strategies have no regions.
         region_vector: "linear" or "mean", see `LocalHead`.
         hidden_features: width of the global head's hidden layer.
         head_norm: batch normalisation in the global head.
+        strategy: that of the local part; decides between `LocalHead` and `DenseHead`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -134,12 +145,13 @@ class JointPretrainingNet(nn.Module):
         region_vector: str = "linear",
         hidden_features: int = 3200,
         head_norm: bool = True,
+        strategy: str = "LR",
     ) -> None:
         super().__init__()
         self.unet = unet
         self.num_blocks = num_blocks
         self.global_head = _make_global_head(image_size, hidden_features, head_norm)
-        self.local_head = _make_local_head(num_blocks, region_size, region_vector)
+        self.local_head = _make_local_head(strategy, num_blocks, region_size, region_vector)
         unet.requires_grad_(False)
         unet.encoder.requires_grad_(True)
         unet.decoder.blocks[:num_blocks].requires_grad_(True)
@@ -151,7 +163,7 @@ class JointPretrainingNet(nn.Module):
             images: (N, 1, H, W) for the global head and (M, 1, H', W') for the local one.
 
         Returns:
-            Embeddings (N, D) and region vectors (M, P, E), not normalised.
+            Embeddings (N, D) and region vectors (M, P, E), not normalised; of a dense head maps.
         """
         global_images, local_images = images
         embeddings = self.global_head(self.unet.encoder(global_images)[-1])

@@ -18,4 +18,6 @@ from .resampling import ResampleInPlaned as ResampleInPlaned
 from .trimming import TrimLikeImaged as TrimLikeImaged
 from .trimming import TrimToBody as TrimToBody
 from .trimming import TrimToBodyd as TrimToBodyd
+from .uncertainty import ExpectedDiced as ExpectedDiced
+from .uncertainty import Uncertaintyd as Uncertaintyd
 from .volume import VolumeError as VolumeError

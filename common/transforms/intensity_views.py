@@ -2,7 +2,8 @@
 
 Two are of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): one makes the views of both contrastive stages.
 The other is meant for fine-tuning, but the authors' program never reaches it with its default settings. A third,
-stronger one is not the paper's. Images are expected as percentile normalisation leaves them, about 0 to 1.
+stronger one and the inversion are not the paper's. Images are expected as percentile normalisation leaves them, about 0
+to 1.
 
 Letters: B images, C channels, H rows, W columns.
 """
@@ -151,6 +152,28 @@ class RandomStrongIntensity:
         grids = grids * (chances[5] < 0.3).view(-1, 1, 1, 1)
         fields = F.interpolate(grids.to(device, non_blocking=True), size=images.shape[-2:], mode="bicubic")
         return images * fields.exp()
+
+
+class RandomInversion:
+    """Exchange of bright and dark for some of the images: every value becomes least + largest - value.
+
+    Args:
+        chance: of each image, 0 to 1.
+
+    Raises:
+        ValueError: ``chance`` is out of its range.
+    """
+
+    def __init__(self, chance: float = 0.35) -> None:
+        if not 0 <= chance <= 1:
+            raise ValueError(f"chance must be from 0 to 1, got {chance!r}")
+        self.chance = chance
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images (B, C, H, W) float32, some of them inverted."""
+        chosen = torch.rand(len(images), generator=generator) < self.chance
+        low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
+        return torch.where(chosen.view(-1, 1, 1, 1).to(images.device, non_blocking=True), low + high - images, images)
 
 
 def _blur(images: Tensor, widths: Tensor, radius: int) -> Tensor:

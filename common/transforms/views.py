@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..strategies import find_strategy
+from ..strategies import DenseStrategy, Layout, find_strategy
 from .colour_views import RandomColour
+from .dense_views import DenseViews
 from .intensity_views import RandomFineTuningIntensity, RandomIntensity, RandomStrongIntensity
 from .mixup import Mixup
 from .spatial_views import (
@@ -95,16 +96,21 @@ def global_views(strategy: str, crop_size: int, crop_start: Sequence[int]) -> Co
     return ContrastiveViews(strategy, Augmentations([RandomCropResize(crop_size, crop_start), RandomIntensity()]))
 
 
-def local_views(strategy: str) -> ContrastiveViews:
-    """Make the views of the local stage: random intensities, no change of place (paper, section 3.2).
+def local_views(layout: Layout, num_pixels: int = 1000) -> ContrastiveViews | DenseViews:
+    """Make the views of the local stage by the kind of its strategy.
+
+    For regions: random intensities, no change of place (paper, section 3.2). For a dense strategy: see `DenseViews`.
 
     Args:
-        strategy: a name in `STRATEGIES`.
+        layout: of the batches.
+        num_pixels: see `DenseViews`; strategies of regions do not use it.
 
     Raises:
-        ValueError: the strategy is unknown.
+        ValueError: see `DenseViews`.
     """
-    return ContrastiveViews(strategy, RandomIntensity())
+    if isinstance(layout.strategy, DenseStrategy):
+        return DenseViews(layout, num_pixels)
+    return ContrastiveViews(layout.strategy.name, RandomIntensity())
 
 
 def global_photograph_views(strategy: str, crop_share: Sequence[float]) -> ContrastiveViews:
@@ -120,16 +126,22 @@ def global_photograph_views(strategy: str, crop_share: Sequence[float]) -> Contr
     return ContrastiveViews(strategy, Augmentations([RandomZoom(crop_share), RandomColour()]))
 
 
-def local_photograph_views(strategy: str) -> ContrastiveViews:
+def local_photograph_views(layout: Layout) -> ContrastiveViews:
     """Make the views of the local stage of photographs: random colours, no change of place.
 
     Args:
-        strategy: a name in `STRATEGIES`.
+        layout: of the batches.
 
     Raises:
-        ValueError: the strategy is unknown.
+        ValueError: the strategy is a dense one, whose views are turned.
     """
-    return ContrastiveViews(strategy, RandomColour())
+    name = layout.strategy.name
+    if isinstance(layout.strategy, DenseStrategy):
+        raise ValueError(
+            f"strategy must be LR for photographs, got {name!r}, whose views are turned, as photographs never are; "
+            "choose LR"
+        )
+    return ContrastiveViews(name, RandomColour())
 
 
 class FineTuningViews:

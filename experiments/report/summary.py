@@ -20,6 +20,7 @@ _ROWS = {
     "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
     "random+recommended": "random weights, the recommended recipe",
     "GD+recommended": "global pre-training (GD), the recommended recipe",
+    "GD+frames": "the same, with the unlabelled images of both phases",
 }
 _LABELLED = (1, 2, 8)
 

@@ -23,12 +23,12 @@ def seen(monkeypatch) -> list[torch.Size]:
     return shapes
 
 
-@pytest.mark.parametrize("stage", [*step.STAGES, step.SELF_TRAINING])
+@pytest.mark.parametrize("stage", [*step.STAGES, step.DENSE, step.SELF_TRAINING])
 def test_both_contenders_get_batches_of_the_stated_size(stage, seen):
-    row, _ = step.measure_stage(stage, batch_size=16, repetitions=2, side=64)
-    assert set(seen) == {(16, 1, 64, 64)}
+    row, _ = step.measure_stage(stage, batch_size=24, repetitions=2, side=64)
+    assert set(seen) == {(24, 1, 64, 64)}
     assert len(seen) == 1 + 2 * 3  # the shape of the gradient, then one untimed and two timed runs of each
-    assert row["stage"] == stage and row["batch"] == 16
+    assert row["stage"] == stage and row["batch"] == 24
     assert row["low"] <= row["times network"] <= row["high"]
     assert 0.1 < row["low"] and row["high"] < 10
     assert 0 < row["batch %"] < 100 and 0 < row["loss %"] < 100
@@ -48,6 +48,13 @@ def test_the_result_has_a_row_and_a_target_for_each_stage():
     assert [row["stage"] for row in outcome["rows"]] == ["local"]
     assert [target["measured"] for target in outcome["targets"]] == [outcome["rows"][0]["times network"]]
     assert outcome["targets"][0]["at_most"] == (1.10 if torch.cuda.is_available() else 1.05)
+
+
+def test_the_dense_loss_has_a_target_of_its_own():
+    outcome = step.measure(batch_size=20, repetitions=1, side=64, stages=["dense"])
+    whole, loss = outcome["targets"]
+    assert whole["measured"] == outcome["rows"][0]["times network"]
+    assert (loss["measured"], loss["at_most"]) == (outcome["rows"][0]["loss %"], 3.0)
 
 
 def test_a_resumable_trainer_goes_on_where_it_paused(seen):

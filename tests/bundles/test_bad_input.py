@@ -364,7 +364,7 @@ def test_command_line_ends_with_the_cause(phantom, tmp_path):
 # --- machine ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "train", "evaluate", "inference"])
+@pytest.mark.parametrize("config", ["pretrain_global", "pretrain_local", "train", "select", "evaluate", "inference"])
 def test_device_that_this_machine_lacks(phantom, weights, config):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
     error = phantom.fail(config, weights, device="cuda:77", **settings)

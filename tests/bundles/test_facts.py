@@ -20,7 +20,7 @@ def write(folder, **changes):
 def test_three_facts_are_enough(tmp_path):
     facts = read_facts(write(tmp_path))
     assert facts.datalist == "$datalists.image_label_folders" and facts.label_values is None
-    assert facts.further_frames is None
+    assert facts.further_frames is None and facts.end_systole is None and facts.ventricles == ()
     assert (facts.modality, facts.format, facts.slice_axis) == ("MR", "magnitude", "thickest")
 
 
@@ -41,6 +41,10 @@ def test_views_are_the_papers_share_of_the_smaller_side(tmp_path):
         ({"datalist": "datalists.x"}, "the name of a function"),
         ({"datalist": "$__import__('os').getcwd()"}, "the name of a function"),
         ({"further_frames": "$datalists.acdc_further_frames(1)"}, "the name of a function, as in .*, or null"),
+        ({"end_systole": "acdc_end_systole", "ventricles": ["liver"]}, "the name of a function, as in .*, or null"),
+        ({"end_systole": "$datalists.x", "ventricles": ["LV"]}, "ventricles must be among class_names, got LV"),
+        ({"end_systole": "$datalists.x"}, r"must be given together, got '\$datalists.x' and \[\]: add the other"),
+        ({"ventricles": ["liver"]}, r"must be given together, got None and \['liver'\]"),
         ({"extra_unlabelled_ids": "$__import__('os')"}, "a list of ids"),
         ({"label_values": {"a": 1}}, "an object from values to class indices"),
         ({"label_values": {"0": 0, "5": 2}}, r"must lead to the classes 0 to 1 of class_names, got \[2\]"),

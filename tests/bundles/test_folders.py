@@ -56,7 +56,7 @@ def test_segmenting_goes_on_beside_a_training(phantom, tmp_path):
     save_atomically(UNet2d(4).state_dict(), tmp_path / "models" / "model.pt")
     with FileLock(tmp_path / "models" / LOCK):
         phantom.run("inference", tmp_path, input=phantom.image("patient007"), pictures=False)
-    assert len(list((tmp_path / "inference").iterdir())) == 1
+    assert len(list((tmp_path / "inference").glob("*.nii.gz"))) == 1
 
 
 def test_model_of_a_finished_run_is_put_back(phantom, tmp_path, capsys):

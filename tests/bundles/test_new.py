@@ -78,9 +78,11 @@ def test_names_that_no_folder_should_have(facts, tmp_path, name):
         new(name, str(facts), str(tmp_path))
 
 
-@pytest.mark.parametrize("fact", ["datalist", "further_frames"])
+@pytest.mark.parametrize("fact", ["datalist", "further_frames", "end_systole"])
 def test_functions_that_there_are_not(facts, tmp_path, fact):
-    facts.write_text(json.dumps({**json.loads(facts.read_text()), fact: "$datalists.gone"}))
+    content = json.loads(facts.read_text())
+    ventricles = content["class_names"][1:] if fact == "end_systole" else []
+    facts.write_text(json.dumps({**content, fact: "$datalists.gone", "ventricles": ventricles}))
     with pytest.raises(FactsError, match=rf"{fact} must name a function of common.data.datalists, got .*gone"):
         new("liver", str(facts), str(tmp_path))
 
@@ -103,7 +105,9 @@ def test_what_changes_is_said_and_written_once(tmp_path, capsys):
     copy = tmp_path / "bundle_copy"
     shutil.copytree(BUNDLE, copy, ignore=shutil.ignore_patterns("models", "cache", "output"))
     facts = json.loads((copy / FACTS_FILE).read_text())
-    (copy / FACTS_FILE).write_text(json.dumps({**facts, "spacing_mm": 2.0, "class_names": ["background", "heart"]}))
+    (copy / FACTS_FILE).write_text(
+        json.dumps({**facts, "spacing_mm": 2.0, "class_names": ["background", "heart"], "ventricles": ["heart"]})
+    )
     with pytest.raises(SystemExit) as status:
         write(str(copy), check=True)
     assert status.value.code == 1

@@ -14,6 +14,8 @@ from bundles.facts import FACTS_FILE, read_facts
 from common.checkpoints import read_weights
 from common.data.datalists import cityscapes
 from common.lineage import read_lineage
+from common.strategies import make_layout
+from common.transforms.views import local_photograph_views
 from tests.made_up_photographs import write_label_map
 from tests.phantoms import TRAINING, Phantom
 from tests.places import BUNDLES
@@ -71,6 +73,14 @@ def test_evaluation_has_dice_and_iou_of_the_set(cityscapes_phantom, stages):
     assert drawn == {row["id"] for row in summary["volumes"]} and TEST in drawn
 
 
+def test_nothing_is_measured_in_mm(stages):
+    assert {path.name for path in (stages / "evaluate").iterdir()} >= {"dice.csv", "evaluation.json"}
+    for stage in ("evaluate", "inference"):
+        assert not [*(stages / stage).glob("volumes.*"), *(stages / stage).glob("surface_distances.*")]
+    summary = json.loads((stages / "evaluate" / "evaluation.json").read_text())
+    assert not {"surface_distances", "structure_volumes", "ejection_fractions"} & set(summary)
+
+
 @pytest.mark.parametrize(("name", "size"), [("street", (64, 128)), ("small", (70, 90))])
 def test_segmentations_have_the_size_of_the_photograph(stages, name, size):
     labels = Image.open(stages / "inference" / f"{name}_seg.png")
@@ -123,11 +133,28 @@ def test_a_round_needs_not_every_class(cityscapes_phantom, tmp_path, least, used
 def test_nothing_is_turned_and_no_piece_removed(cityscapes_phantom, tmp_path):
     for config in ("train", "evaluate", "inference"):
         content = json.loads((BUNDLES["cityscapes"] / "configs" / f"{config}.json").read_text())
-        assert content["test_time_augmentation"] == "none" and content["largest_component"] is False
-    error = cityscapes_phantom.fail("train", tmp_path, **RANDOM, test_time_augmentation="turned")
-    assert "must be none where augmentation is crop+colour" in str(error)
+        assert "uncertainty" not in content and content["largest_component"] is False
     error = cityscapes_phantom.fail("train", tmp_path, **RANDOM, largest_component=True)
     assert "largest_component must be false for photographs" in str(error)
+
+
+def test_dense_strategies_are_refused(cityscapes_phantom, tmp_path, stages):
+    with pytest.raises(ValueError, match="strategy must be LR for photographs, got 'LE', whose views are turned"):
+        local_photograph_views(make_layout("LE"))
+    settings = {"pretrained_path": stages / "models" / "pretrained_encoder.pt"}
+    error = cityscapes_phantom.fail("pretrain_local", tmp_path, strategy="LE", batch_size=4, **settings)
+    assert "strategy must be LR for photographs, got 'LE'" in str(error)
+
+
+def test_photographs_to_label_are_chosen(cityscapes_phantom, stages):
+    """The list has the number that was asked for, and the picture shows photographs upright and in colour."""
+    cityscapes_phantom.run("select", stages, number=2)
+    folder = stages / "select"
+    chosen = json.loads((folder / "selection.json").read_text())
+    assert len(set(chosen)) == 2 and all(cityscapes_phantom.image(id_).is_file() for id_ in chosen)
+    picture = np.array(Image.open(folder / "selection.png").convert("RGB")).astype(int)
+    right = picture[:, picture.shape[1] // 2 :]
+    assert (np.ptp(right, axis=2) > 40).sum() > 1000
 
 
 @pytest.mark.parametrize("strategy", ["GD", "GD-"])

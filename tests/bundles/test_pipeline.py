@@ -83,8 +83,17 @@ def output(chain, name):
                 "events.out.tfevents.*",
             ],
         ),
-        ("evaluate", ["dice.csv", "evaluation.json", "pictures"]),
-        ("inference", [f"{name}_seg.{kind}" for name in ("original", *ORIENTATIONS) for kind in ("nii.gz", "png")]),
+        (
+            "evaluate",
+            ["dice.csv", "surface_distances.csv", "volumes.csv", "volumes.png", "evaluation.json", "pictures"],
+        ),
+        (
+            "inference",
+            [
+                "volumes.csv",
+                *(f"{name}_seg.{kind}" for name in ("original", *ORIENTATIONS) for kind in ("nii.gz", "png")),
+            ],
+        ),
     ],
     ids=lambda files: files[0],
 )
@@ -239,11 +248,20 @@ def test_fine_tuning_starts_from_joint_training(phantom, joint, tmp_path, initia
     assert all(torch.equal(model[name], value) for name, value in expected.items())
 
 
+def test_pretrained_parts_can_be_kept(phantom, joint, tmp_path):
+    phantom.run("train", tmp_path, pretrained_dir=joint / "models", pretrained_rate=0.0, steps=1)
+    model = parameters(tmp_path / "models" / "model.pt")
+    kept = parameters(joint / "models" / "pretrained_encoder_decoder.pt")
+    assert all(torch.equal(model[name], value) for name, value in kept.items())
+    assert not torch.equal(model["head.1.weight"], fresh_network().state_dict()["head.1.weight"])
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"local_weight": 1000.0},
         {"strategy": "GR", "local_strategy": "LD", "batch_size": 24, "num_blocks": 5, "region_size": 1},
+        {"local_strategy": "LX", "batch_size": 16, "num_blocks": 4, "num_pixels": 40, "local_weight": 0.5},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
@@ -290,6 +308,24 @@ def test_reported_dice_is_that_of_the_segmentation_on_disk(phantom, chain):
         truth, found = label == value, segmentation == value
         assert reported[name] == pytest.approx(2 * (truth & found).sum() / (truth.sum() + found.sum()), abs=1e-12)
     assert reported["mean"] > 0  # otherwise nothing but zeros was compared
+
+
+def test_volumes_are_those_of_the_files_on_disk(phantom, chain):
+    with open(chain / "inference" / "volumes.csv", newline="", encoding="utf-8") as file:
+        rows = {row.pop("segmentation"): row for row in csv.DictReader(file)}
+    assert set(rows) == {f"{name}_seg.nii.gz" for name in ("original", *ORIENTATIONS)}
+    for name, row in rows.items():
+        image = nibabel.load(chain / "inference" / name)
+        labels, voxel_ml = np.asanyarray(image.dataobj), float(np.prod(image.header.get_zooms())) / 1000
+        assert list(row) == [f"{structure}_ml" for structure in CLASSES]
+        for value, structure in enumerate(CLASSES, start=1):
+            assert float(row[f"{structure}_ml"]) == pytest.approx((labels == value).sum() * voxel_ml, rel=1e-5)
+    report = json.loads((chain / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))
+    (evaluated,) = (row for row in report["structure_volumes"]["volumes"] if row["id"] == TEST_PATIENT)
+    assert float(rows["original_seg.nii.gz"]["LV_ml"]) == pytest.approx(evaluated["LV_prediction_ml"])
+    labels, image = voxels(phantom.label(TEST_PATIENT)), nibabel.load(phantom.label(TEST_PATIENT))
+    wanted = (labels == 3).sum() * np.prod(image.header.get_zooms()) / 1000
+    assert evaluated["LV_label_ml"] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
@@ -343,9 +379,67 @@ def test_a_single_file_is_segmented_like_a_folder(phantom, chain, tmp_path):
         checkpoint=chain / "models" / "model.pt",
         pictures=False,
     )
-    (path,) = (tmp_path / "inference").iterdir()
+    (path,) = (tmp_path / "inference").glob("*.nii.gz")
     assert path.name == f"{TEST_PATIENT}_frame01_seg.nii.gz"
     assert np.array_equal(voxels(path), voxels(chain / "inference" / "original_seg.nii.gz"))
+
+
+@pytest.fixture(scope="module")
+def unsure(phantom, chain):
+    """A test volume, as it is and reoriented, segmented with and without uncertainty."""
+    options = {"input": [str(chain / "new" / f"{name}.nii.gz") for name in ("original", "RPI")]}
+    options["checkpoint"] = chain / "models" / "model.pt"
+    for name, uncertainty in (("plain", False), ("unsure", True)):
+        phantom.run("inference", chain / name, uncertainty=uncertainty, **options)
+    return chain / "unsure" / "inference"
+
+
+def test_uncertainty_lies_on_the_grid_of_the_image(chain, unsure):
+    for name in ("original", "RPI"):
+        image, entropy = (
+            nibabel.load(chain / "new" / f"{name}.nii.gz"),
+            nibabel.load(unsure / f"{name}_uncertainty.nii.gz"),
+        )
+        assert entropy.get_data_dtype() == np.float32 and entropy.shape == image.shape
+        assert np.array_equal(entropy.affine, image.affine)
+        values = np.asanyarray(entropy.dataobj)
+        assert 0 <= values.min() and values.max() <= 1 and values.std() > 0.01
+        # The segmentation is the same with it and without.
+        plain = chain / "plain" / "inference" / f"{name}_seg.nii.gz"
+        assert np.array_equal(voxels(unsure / f"{name}_seg.nii.gz"), voxels(plain))
+    assert not list((chain / "plain" / "inference").glob("*uncertainty*"))
+    assert not (chain / "plain" / "inference" / "expected_dice.csv").exists()
+
+
+def test_expected_dice_of_segmentations(unsure):
+    with open(unsure / "expected_dice.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["segmentation"] for row in rows} == {"original_seg.nii.gz", "RPI_seg.nii.gz"}
+    assert list(rows[0]) == ["segmentation", *CLASSES, "mean"]
+    values = [[float(row[name]) for name in (*CLASSES, "mean")] for row in rows]
+    assert values[0][-1] <= values[1][-1] and np.all(0 <= np.array(values)) and np.all(np.array(values) <= 1)
+    assert values[0][-1] == pytest.approx(np.mean(values[0][:-1]))
+
+
+def test_uncertainty_is_drawn_as_a_further_row(chain, unsure):
+    pictures = [
+        matplotlib.image.imread(folder / "original_seg.png") for folder in (unsure, chain / "plain" / "inference")
+    ]
+    assert pictures[0].shape[0] > 1.3 * pictures[1].shape[0]
+
+
+def test_an_evaluation_compares_expected_with_true_dice(phantom, chain, tmp_path):
+    shutil.copytree(chain / "models", tmp_path / "models")
+    phantom.run("evaluate", tmp_path, uncertainty=True)
+    report = json.loads((tmp_path / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))
+    rows = {row["id"]: row for row in report["expected_dice"]["volumes"]}
+    for volume in report["volumes"]:
+        assert all(rows[volume["id"]][f"{name}_true"] == volume[name] for name in (*CLASSES, "mean"))
+        assert all(0 <= rows[volume["id"]][f"{name}_expected"] <= 1 for name in (*CLASSES, "mean"))
+    assert report["expected_dice"]["calibration"]["mean"]["number"] == 2
+    assert (tmp_path / "evaluate" / "expected_dice.png").is_file()
+    # In the other evaluation, which was not asked, nothing is expected.
+    assert json.loads((chain / "evaluate" / "evaluation.json").read_text())["expected_dice"] is None
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -386,6 +480,8 @@ def test_fine_tuning_refuses_to_go_on_with_another_mixup(phantom, chain, tmp_pat
         ("pretrain_local", {"strategy": "LD", "batch_size": 24}),
         ("pretrain_local", {"region_size": 1}),
         ("pretrain_local", {"region_vector": "mean", "encoder_batch_norm": "eval", "num_blocks": 5}),
+        ("pretrain_local", {"strategy": "LE", "num_blocks": 5, "num_pixels": 40}),
+        ("pretrain_local", {"strategy": "LX", "num_pixels": 40, "batch_size": 16, "freeze_encoder": False}),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else value,
 )

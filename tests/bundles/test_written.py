@@ -15,7 +15,15 @@ from tests.phantoms import OPTIONS, TRAINING
 from tests.places import BUNDLES, REPOSITORY
 
 CONFIGS = sorted(path.name.removesuffix(".jinja") for path in STAGES.glob("*.json.jinja"))
-MOST_LINES = {"train": 160, "pretrain_global": 100, "pretrain_local": 100, "evaluate": 90, "inference": 80}
+MOST_LINES = {
+    "train": 160,
+    "pretrain_global": 100,
+    "pretrain_local": 100,
+    "evaluate": 90,
+    "inference": 80,
+    "select": 60,
+}
+WITHOUT = {"further_frames": None, "end_systole": None, "ventricles": ()}
 DATASET_NAMES = re.compile(r"acdc|prostate|mm[-_ ]?whs|\bmsd|decathlon|task05|cityscapes|camvid", re.IGNORECASE)
 
 
@@ -96,12 +104,14 @@ def different(one, other, where=""):
 @pytest.mark.parametrize("config", OPTIONS)
 def test_photographs_differ_in_what_is_of_volumes(config):
     """In facts; in how they are read, drawn and compared; and in what a network must not learn of them."""
-    facts = [replace(read_facts(BUNDLES[name] / FACTS_FILE), further_frames=None) for name in ("acdc", "cityscapes")]
+    facts = [replace(read_facts(BUNDLES[name] / FACTS_FILE), **WITHOUT) for name in ("acdc", "cityscapes")]
     found = set(different(*(written(own)[f"{config}.json"] for own in facts)))
     expected = {
         *("volume_pipeline", "network_def", "views", "train#views", "train#global#views", "train#local#views"),
         *("key_metric", "validate#key_metric", "train#self_training#every_structure", "dataset", "run", "imports"),
-        *("handlers", "strategy", "augmentation", "test_time_augmentation", "n4_iterations", "lineage#settings"),
+        *("handlers", "strategy", "augmentation", "n4_iterations", "lineage#settings"),
+        *("uncertainty", "inferer#turned", "postprocessing", "num_pixels", "train#loss", "train#local#loss"),
+        "num_partitions",
         *vars(facts[0]),
     }
     assert found
@@ -111,8 +121,8 @@ def test_photographs_differ_in_what_is_of_volumes(config):
 @pytest.mark.parametrize("config", OPTIONS)
 def test_bundles_differ_in_facts_only(config):
     facts = [read_facts(BUNDLES[name] / FACTS_FILE) for name in ("acdc", "prostate", "mmwhs")]
-    # That there are no further frames is a fact without an id of its own.
-    configs = [written(replace(own, further_frames=None))[f"{config}.json"] for own in facts]
+    # That there are no further frames, or no end-systolic ones, are facts without an id of their own.
+    configs = [written(replace(own, **WITHOUT))[f"{config}.json"] for own in facts]
     same = [{key: value for key, value in one.items() if not hasattr(facts[0], key)} for one in configs]
     assert same[0]["network_def"] and same[0] == same[1] == same[2]
 
@@ -138,13 +148,14 @@ def test_runs_are_told_apart_by_all_plain_options(config):
     own = {
         "train": {"initialisation", "augmentation", "mixup_alpha", "weight_averaging", "largest_component", "draw"}
         | {"label_values", "batch_norm_statistics", "num_labelled", "learning_rate_decay", "self_training_rounds"}
-        | {"planned_steps", "test_time_augmentation", "copy_paste"},
+        | {"planned_steps", "copy_paste", "pretrained_rate"},
         "pretrain_global": {"strategy", "temperature", "num_partitions", "gd_pairs", "hidden_features", "head_norm"}
         | {"crop_size", "crop_start"},
         "pretrain_local": {"strategy", "temperature", "num_partitions", "num_blocks", "region_size", "region_vector"}
-        | {"encoder_batch_norm"},
+        | {"encoder_batch_norm", "freeze_encoder", "num_pixels"},
         "pretrain_joint": {"strategy", "local_strategy", "local_weight", "temperature", "num_blocks", "crop_start"}
-        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"},
+        | {"hidden_features", "head_norm", "region_size", "region_vector", "num_partitions", "gd_pairs", "crop_size"}
+        | {"num_pixels"},
     }
     assert set(settings) == always | own[config] | {"steps"}
     assert all(value == f"@{name}" for name, value in settings.items() if name not in {"steps", "planned_steps"})

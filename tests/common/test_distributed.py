@@ -20,17 +20,17 @@ from common.data.loader import BatchLoader
 from common.data.samplers import UniformSampler, contrastive_sampler
 from common.data.slices import Slices
 from common.engines import BatchNormStatistics
-from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
+from common.losses import GlobalContrastiveLoss, local_loss
 from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
 from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize, RandomSpatial
-from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews
+from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews, local_views
 
 NUM_PROCESSES = 2
 NUM_STEPS = 5
 SIDE, DEPTH, NUM_CLASSES = 64, 6, 4
-BATCH_SIZES = {"GD": 16, "LR": 8, "LD": 24, "fine-tuning": 6}
+BATCH_SIZES = {"GD": 16, "LR": 8, "LD": 24, "LE": 8, "fine-tuning": 6}
 
 
 def make_stage(name: str) -> tuple[nn.Module, Any, Callable[..., Any], nn.Module, Slices]:
@@ -47,8 +47,8 @@ def make_stage(name: str) -> tuple[nn.Module, Any, Callable[..., Any], nn.Module
     layout = make_layout(name, batch_size)
     sampler = contrastive_sampler(layout, slices)
     if name[0] == "L":
-        views = ContrastiveViews(name, RandomIntensity())
-        return LocalPretrainingNet(unet), sampler, views, LocalContrastiveLoss(layout), slices
+        loss = local_loss(layout, num_pixels=80)
+        return LocalPretrainingNet(unet, strategy=name), sampler, local_views(layout, 80), loss, slices
     views = ContrastiveViews(name, Augmentations([RandomCropResize(32, (2, 20)), RandomIntensity()]))
     return GlobalPretrainingNet(unet, (SIDE, SIDE), 16), sampler, views, GlobalContrastiveLoss(layout), slices
 

@@ -186,7 +186,8 @@ def test_report_has_every_structure_of_every_volume(tmp_path, caplog):
     assert list(rows[0]) == ["id", "RV", "Myo", "LV", "mean"]
     assert [row["id"] for row in rows] == ["first", "second"]
     assert rows[0]["LV"] == "" and float(rows[1]["LV"]) == second["LV"]
-    assert sorted(path.name for path in folder.iterdir()) == ["dice.csv", "evaluation.json"]
+    files = ["dice.csv", "evaluation.json", "surface_distances.csv", "volumes.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == files
 
 
 def test_report_agrees_with_the_metric(tmp_path):
@@ -278,7 +279,7 @@ def test_pictures_are_named_after_the_volumes(tmp_path):
     nibabel.save(nibabel.Nifti1Image(image, np.diag([-1, -1, 8, 1])), image_path)
     label = torch.zeros(1, 8, 6, 2)
     label[:, 2:5, 2:5] = 2
-    volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": label}
+    volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": MetaTensor(label)}
     report(tmp_path / "out", [volume], pictures=True)
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["patient007.png"]
 

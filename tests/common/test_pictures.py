@@ -158,3 +158,23 @@ def test_a_failure_leaves_no_picture(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         draw(tmp_path, make_image(), *make_maps())
     assert list((tmp_path / "pictures").iterdir()) == []
+
+
+def test_uncertainty_is_a_row_of_colours_over_the_image(tmp_path, figures):
+    image = make_image()
+    save(tmp_path / "image.nii.gz", image)
+    label, prediction = make_maps()
+    uncertainty = np.zeros(SHAPE, np.float32)
+    uncertainty[5:10, 4:8] = 0.9
+    draw_comparison(
+        tmp_path / "image.nii.gz", label, prediction, NAMES, "a", tmp_path / "a.png", uncertainty=uncertainty
+    )
+    (figure,) = figures
+    rows = [axis.get_ylabel() for axis in figure.axes[: 4 * 4 : 4]]
+    assert rows == ["image", "label", "prediction", "uncertainty"]
+    assert len(figure.axes) == 4 * 4 + 1  # and the scale
+    shown = figure.axes[12].images
+    assert len(shown) == 2 and np.array_equal(shown[0].get_array(), figure.axes[0].images[0].get_array())
+    values, opacity = shown[1].get_array(), shown[1].get_alpha()
+    assert np.asarray(values).max() == np.float32(0.9) and np.array_equal(opacity > 0, np.asarray(values) > 0)
+    assert np.array_equal(np.argwhere(np.asarray(values) > 0).min(axis=0), [4, 5])  # rows are the second axis

@@ -197,7 +197,9 @@ def test_every_file_is_segmented(tmp_path, caplog):
     for path, array in zip(written, arrays.values(), strict=True):
         assert np.array_equal(np.asanyarray(nibabel.load(path).dataobj), array > 50)
     pictures = [f"{name}_seg.png" for name in "abc"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*pictures, *(p.name for p in written)])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*pictures, *(p.name for p in written), "volumes.csv"]
+    )
     assert "Wrote 3 of 3 segmentations" in caplog.text
 
 
@@ -234,7 +236,13 @@ def test_a_bad_file_costs_no_other(tmp_path, caplog, make, message):
     with pytest.raises(SystemExit) as exit_, caplog.at_level(logging.INFO):
         run([tmp_path / name for name in ("a.nii.gz", "bad.nii.gz", "z.nii.gz")], tmp_path / "out")
     assert exit_.value.code == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_seg.nii.gz", "z_seg.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_seg.nii.gz", "volumes.csv", "z_seg.nii.gz"]
+    table = (tmp_path / "out" / "volumes.csv").read_text().splitlines()
+    voxel_ml = 1.5 * 1.25 * 8 / 1000
+    assert table[0] == "segmentation,object_ml"  # the files that were segmented, and no others
+    for line, (name, array) in zip(table[1:], (("a", first), ("z", last)), strict=True):
+        assert line.split(",")[0] == f"{name}_seg.nii.gz"
+        assert float(line.split(",")[1]) == pytest.approx((array > 50).sum() * voxel_ml)
     for name, array in (("a", first), ("z", last)):
         assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "out" / f"{name}_seg.nii.gz").dataobj), array > 50)
     (error,) = [record.getMessage() for record in caplog.records if record.name == segmentation.__name__][1:]
@@ -251,7 +259,7 @@ def test_several_bad_files_are_all_named(tmp_path, caplog):
         run([tmp_path / f"{name}.nii.gz" for name in "abcd"], tmp_path / "out")
     assert "3 of 4 files" in caplog.text
     assert all(f"{name}.nii.gz" in caplog.text for name in "abc") and "d.nii.gz" not in caplog.text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["d_seg.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["d_seg.nii.gz", "volumes.csv"]
 
 
 def test_interrupting_stops_at_once(tmp_path):
@@ -369,7 +377,7 @@ def test_both_files_or_neither(tmp_path, monkeypatch, caplog, failing):
     run([tmp_path / "a.nii.gz"], tmp_path / "out", pictures=True)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no font")
 
     monkeypatch.setattr(segmentation, failing, fail)

@@ -13,16 +13,19 @@ from common import strategies
 from common.data.loader import BatchLoader
 from common.data.samplers import contrastive_sampler
 from common.data.slices import Slices
-from common.losses import GlobalContrastiveLoss, LocalContrastiveLoss
+from common.losses import DenseContrastiveLoss, GlobalContrastiveLoss, LocalContrastiveLoss
 from common.strategies import (
     GD_PAIRS,
     STRATEGIES,
+    DenseStrategy,
     GlobalStrategy,
     Layout,
     LocalStrategy,
     find_strategy,
     make_layout,
+    pixels_per_slice,
 )
+from common.transforms.dense_views import DenseViews
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.views import ContrastiveViews
 
@@ -77,6 +80,9 @@ def test_layouts_are_frozen_and_compared_by_value():
         (("LD", 16), "batch_size must be at least 24 for LD"),
         (("GD-", 23), "batch_size must be at least 24 for GD-"),
         (("GR", 3), r"batch_size must be at least 4 for GR \(slices: 2, views: 2\), got 3"),
+        (("LE", 3), r"batch_size must be at least 4 for LE \(slices: 2, views: 2\), got 3"),
+        (("LX", 8), "batch_size must be at least 16 for LX with 4 partitions"),
+        (("LX", 40, 1), "num_partitions must be at least 2, got 1"),
         (("LR", 1), r"batch_size must be at least 2 for LR \(slices: 1, views: 2\), got 1"),
         (("GD", 40, 1), "num_partitions must be at least 2, got 1"),
         (("GD-", 40, 1), "num_partitions must be at least 2, got 1"),
@@ -100,6 +106,7 @@ def test_layouts_that_cannot_be(arguments, message):
     [
         ("GR", [[0, 1, 2, 3], [2, 3, 0, 1]], [1]),
         ("LR", [[0, 1, 2, 3], [2, 3, 0, 1]], [1]),
+        ("LE", [[0, 1, 2, 3], [2, 3, 0, 1]], [1]),
         ("GD-", [[*range(12)], [*range(8, 12), *range(8)], [*range(4, 12), *range(4)]], [1, 1]),
     ],
 )
@@ -144,6 +151,12 @@ def test_pairs_and_negatives_are_sound(name, make):
     for partners in rows[1:]:  # with a row twice in a gather its gradient would differ from run to run on a GPU
         assert partners.unique().numel() == len(partners)
     assert weights.shape == (len(rows) - 1,) and weights.dtype == torch.float32 and (weights > 0).all()
+    if isinstance(layout.strategy, DenseStrategy):
+        negatives = layout.strategy.negatives(layout)
+        other_slice = layout.slices[rows] != layout.slices[rows[0]]
+        assert torch.equal(negatives, negatives.T) and not negatives[rows[0].expand_as(rows), rows][other_slice].any()
+        own_slice = layout.slices[:, None] == layout.slices
+        assert negatives[own_slice].all() and (negatives & ~own_slice).any(1).all()
     if isinstance(layout.strategy, GlobalStrategy):
         negatives = layout.strategy.negatives(layout)
         assert torch.equal(rows[0], torch.arange(layout.num_images))
@@ -170,10 +183,17 @@ def test_a_strategy_has_the_name_it_is_found_by(name):
 
 def step(layout, generator):
     """Draw a batch, make its views and compute the loss of embeddings or regions that know nothing of them."""
-    slices = Slices(torch.rand(5 * 8, 1, 4, 4, generator=generator), None, torch.arange(6) * 8)
+    slices = Slices(torch.rand(5 * 8, 1, 32, 32, generator=generator), None, torch.arange(6) * 8)
+    if isinstance(layout.strategy, DenseStrategy):
+        num_pixels = 3 * layout.num_slices
+        inputs, targets = BatchLoader(
+            slices, contrastive_sampler(layout, slices), DenseViews(layout, num_pixels), 1
+        ).batch(0)
+        assert inputs.shape == (layout.num_images, 1, 32, 32) and targets.shape == (layout.num_images, 3, 2)
+        return DenseContrastiveLoss(layout, num_pixels)(torch.randn(len(inputs), 8, 4, 4, generator=generator), targets)
     views = ContrastiveViews(layout.strategy.name, RandomIntensity())
     inputs, targets = BatchLoader(slices, contrastive_sampler(layout, slices), views, 1).batch(0)
-    assert inputs.shape == (layout.num_images, 1, 4, 4) and targets is None
+    assert inputs.shape == (layout.num_images, 1, 32, 32) and targets is None
     if isinstance(layout.strategy, LocalStrategy):
         return LocalContrastiveLoss(layout)(torch.randn(len(inputs), 17, 8, generator=generator), targets)
     return GlobalContrastiveLoss(layout)(torch.randn(len(inputs), 8, generator=generator), targets)
@@ -194,6 +214,20 @@ def test_a_new_strategy_is_an_entry_and_a_mask(monkeypatch, generator):
     torch.testing.assert_close(loss, torch.tensor(1.0 + 2 * 2 * 4).log())
     with pytest.raises(ValueError, match="strategy must be one of LR, LD.*, got 'GX'"):
         LocalContrastiveLoss(layout)
+
+
+def test_pixels_are_divided_evenly_among_the_slices():
+    layout = make_layout("LE", 12)
+    assert [pixels_per_slice(layout, number) for number in (6, 11, 12, 1000)] == [1, 1, 2, 166]
+    with pytest.raises(ValueError, match="num_pixels must be at least 6, one for each slice of a batch, got 5; take"):
+        pixels_per_slice(layout, 5)
+
+
+def test_negatives_of_lx():
+    """Two volumes of two partitions: rows 0 to 3 are the first views, 4 to 7 the second ones."""
+    layout = make_layout("LX", 8, 2)
+    negatives = layout.strategy.negatives(layout)
+    assert [row.nonzero().flatten().tolist() for row in negatives[:2]] == [[0, 1, 3, 4, 5, 7], [0, 1, 2, 4, 5, 6]]
 
 
 def test_both_ways_to_pair_volumes_are_told_apart():

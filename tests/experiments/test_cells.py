@@ -194,8 +194,10 @@ def test_self_training_cleans_the_labels_and_the_output(tmp_path):
 
 
 def test_the_recommended_recipe_is_run_as_it_is_by_default(tmp_path):
-    plain, recommended = (stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in ("paper", RECOMMENDED))
-    assert (plain.laid_over, recommended.laid_over) == ("paper", "")
+    names = ("paper", RECOMMENDED, "frames")
+    plain, recommended, frames = (stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in names)
+    assert (plain.laid_over, recommended.laid_over, frames.laid_over) == ("paper", "", "")
+    assert frames.settings == {**recommended.settings, "unlabelled_frames": "all"}
     assert "steps_per_epoch" in plain.settings and "steps_per_epoch" not in recommended.settings
 
 

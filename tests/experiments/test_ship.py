@@ -60,11 +60,11 @@ def run(root, model=MODEL, decoder=DECODER):
 
 def test_what_the_evaluation_does_otherwise_than_by_default_is_in_the_model_card(root):
     path = root / "bundle_acdc" / "configs" / "evaluate.json"
-    config = json.loads(path.read_text()) | {"largest_component": False, "test_time_augmentation": "none"}
+    config = json.loads(path.read_text()) | {"largest_component": False}
     path.write_text(json.dumps(config))
     run(root)
     card = (root / "bundle_acdc" / "models" / "README.md").read_text()
-    assert "evaluate.json --dataset_dir DIR --largest_component True --test_time_augmentation turned\n" in card
+    assert "evaluate.json --dataset_dir DIR --largest_component True\n" in card
 
 
 def test_weights_are_copied_and_described(root):
@@ -78,7 +78,6 @@ def test_weights_are_copied_and_described(root):
         assert read_weights(models / name)["head.1.weight"].unique().tolist() == [scale]
         assert metadata["weights"][name]["sha256"] == content_hash(models / name)
     assert metadata["weights"]["model.pt"]["largest_component"] is True
-    assert metadata["weights"]["model.pt"]["test_time_augmentation"] == "turned"
     assert metadata["weights"]["model.pt"]["result"] == "results/GD+recommended_8_c1_seed0.json"
     changed = {"eval_metrics", "weights"}
     assert {key: metadata[key] for key in before if key not in changed} == {

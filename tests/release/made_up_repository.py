@@ -54,7 +54,7 @@ def write_weights(bundle: Path) -> None:
             "pretraining": CELL.pretraining.name,
             "sha256": content_hash(path),
         }
-    entries["model.pt"] |= {"largest_component": False, "test_time_augmentation": "none", "result": "results/cell.json"}
+    entries["model.pt"] |= {"largest_component": False, "result": "results/cell.json"}
     path = bundle / "configs" / "metadata.json"
     edit(path, weights=entries, eval_metrics=metrics_of(RESULT))
     card = model_card(bundle, json.loads(path.read_text(encoding="utf-8")), RESULT, CELL)

@@ -13,6 +13,7 @@ Only these modules know how the files of a dataset are called. Which files are v
 from __future__ import annotations
 
 from .acdc_folders import acdc as acdc
+from .acdc_folders import acdc_end_systole as acdc_end_systole
 from .acdc_folders import acdc_further_frames as acdc_further_frames
 from .camvid_folders import camvid as camvid
 from .cityscapes_folders import cityscapes as cityscapes

@@ -12,7 +12,7 @@ from ..volume_files import DatasetError, stem, volume_called, volumes_in
 _PATIENT = re.compile(r"patient\d{3}")
 _SUBFOLDERS = ("", "training", "database/training")
 _FRAMES = ("01", "04")  # end-diastole is frame 4 in patient090 and frame 1 in all other training patients
-_END_DIASTOLE = re.compile(r"^\s*ED\s*:\s*(\d+)\s*$", re.MULTILINE)
+_PHASES = {phase: re.compile(rf"^\s*{phase}\s*:\s*(\d+)\s*$", re.MULTILINE) for phase in ("ED", "ES")}
 
 _Item = dict[str, str]
 
@@ -63,6 +63,25 @@ def acdc_further_frames(dataset_dir: str | os.PathLike[str]) -> dict[str, list[_
         DatasetError: if no patient folder is found.
     """
     return {patient.name: frames for patient in _all_patients(dataset_dir) if (frames := _further_frames(patient))}
+
+
+def acdc_end_systole(dataset_dir: str | os.PathLike[str]) -> dict[str, _Item]:
+    """List the end-systolic frames of ACDC's patients, which `acdc` does not list.
+
+    A patient's is the frame that `Info.cfg` names as end-systolic (`ES`); where it names none, the only other frame if
+    there is a single one.
+
+    Args:
+        dataset_dir: see `acdc`.
+
+    Returns:
+        For each patient that has the frame an item, with its label where there is one:
+        `{"patient001": {"id": "patient001_frame12", "image": path, "label": path}}`.
+
+    Raises:
+        DatasetError: if no patient folder is found.
+    """
+    return {patient.name: frame for patient in _all_patients(dataset_dir) if (frame := _end_systole(patient))}
 
 
 def _all_patients(dataset_dir: str | os.PathLike[str]) -> list[Path]:
@@ -118,6 +137,17 @@ def _further_frames(patient: Path) -> list[_Item]:
     return [{"id": name, "image": str(file)} for name, file in sorted(frames.items())]
 
 
+def _end_systole(patient: Path) -> _Item | None:
+    """Return the item of a patient's end-systolic frame, if it is there."""
+    frames = {frame["id"]: frame for frame in _further_frames(patient)}
+    named = [frames.get(f"{patient.name}_frame{number}") for number in _phase(patient, "ES")]
+    found = named[0] if named else next(iter(frames.values())) if len(frames) == 1 else None
+    if found is None:
+        return None
+    label = volume_called(patient, f"{found['id']}_gt")
+    return found | {"label": str(label)} if label else found
+
+
 def _end_diastole(patient: Path) -> Path | None:
     """Return the end-diastolic volume of a patient, if it is there."""
     files = (volume_called(patient, f"{patient.name}_frame{frame}") for frame in _end_diastolic_frames(patient))
@@ -126,6 +156,11 @@ def _end_diastole(patient: Path) -> Path | None:
 
 def _end_diastolic_frames(patient: Path) -> list[str]:
     """Return the numbers that the end-diastolic frame can have, as two digits; the last ones from `Info.cfg`."""
+    return list(dict.fromkeys([*_FRAMES, *_phase(patient, "ED")]))
+
+
+def _phase(patient: Path, phase: str) -> list[str]:
+    """Return the numbers that `Info.cfg` gives for a phase, ED or ES, as two digits; none if it has none."""
     info = patient / "Info.cfg"
     text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
-    return list(dict.fromkeys([*_FRAMES, *(f"{int(number):02d}" for number in _END_DIASTOLE.findall(text))]))
+    return [f"{int(number):02d}" for number in _PHASES[phase].findall(text)]

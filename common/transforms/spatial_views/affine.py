@@ -55,15 +55,49 @@ def apply_affine(images: Tensor, labels: Tensor, matrices: Tensor) -> tuple[Tens
         Images and labels of the shapes and types given.
     """
     num_images, num_channels, height, width = images.shape
-    # grid_sample divides positions by the canvas size and multiplies them again. In float32 that is exact only for
-    # powers of two; elsewhere even the identity would blur the image a little. Zeros around it change nothing.
-    canvas_height, canvas_width = 1 << (height - 1).bit_length(), 1 << (width - 1).bit_length()
-    canvas = images.new_zeros(num_images, num_channels + 1, canvas_height, canvas_width)
+    canvas = images.new_zeros(num_images, num_channels + 1, *_canvas_size(height, width))
     canvas[:, :-1, :height, :width] = images
     canvas[:, -1, :height, :width] = labels
+    grid = _sampling_grid(matrices, None, height, width)
+    mapped_labels = F.grid_sample(canvas[:, -1:], grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return _interpolate(canvas[:, :-1], grid), mapped_labels[:, 0].to(labels.dtype)
+
+
+def move_images(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
+    """Map images without labels, not about the image centre only: the result's centre shows the place `offsets`.
+
+    Args:
+        images: (B, C, H, W) float32.
+        matrices: (B, 2, 2) float32 on the device of the images, see `affine_matrices`.
+        offsets: (B, 2) float32 there, (row, column) in pixels from the image centre.
+
+    Returns:
+        (B, C, H, W) float32, interpolated linearly; what comes from outside is 0.
+    """
+    height, width = images.shape[-2:]
+    canvas_height, canvas_width = _canvas_size(height, width)
+    canvas = F.pad(images, (0, canvas_width - width, 0, canvas_height - height))
+    return _interpolate(canvas, _sampling_grid(matrices, offsets, height, width))
+
+
+def _canvas_size(height: int, width: int) -> tuple[int, int]:
+    # grid_sample divides positions by the canvas size and multiplies them again. In float32 that is exact only for
+    # powers of two; elsewhere even the identity would blur the image a little. Zeros around it change nothing.
+    return 1 << (height - 1).bit_length(), 1 << (width - 1).bit_length()
+
+
+def _sampling_grid(matrices: Tensor, offsets: Tensor | None, height: int, width: int) -> Tensor:
+    """Return the positions on the canvas that the pixels of the results come from, (B, H, W, 2)."""
+    canvas_height, canvas_width = _canvas_size(height, width)
     row_centre, column_centre = (height - 1) / 2, (width - 1) / 2
-    rows = torch.arange(height, device=images.device) - row_centre
-    columns = torch.arange(width, device=images.device) - column_centre
+    rows = torch.arange(height, device=matrices.device) - row_centre
+    columns = torch.arange(width, device=matrices.device) - column_centre
+    middle_rows, middle_columns = (
+        matrices[:, 0, 1:] * columns + row_centre,
+        matrices[:, 1, 1:] * columns + column_centre,
+    )
+    if offsets is not None:
+        middle_rows, middle_columns = middle_rows + offsets[:, :1], middle_columns + offsets[:, 1:]
     # Relative positions, (column, row) as grid_sample wants them. Each is a part given by the row plus a part given by
     # the column: only that sum is made for every pixel, as two planes, since on a CPU interleaving them takes as long
     # as sampling.
@@ -71,16 +105,13 @@ def apply_affine(images: Tensor, labels: Tensor, matrices: Tensor) -> tuple[Tens
         [matrices[:, 1, :1] * rows * (2.0 / canvas_width), matrices[:, 0, :1] * rows * (2.0 / canvas_height)], dim=1
     )
     by_column = torch.stack(
-        [
-            relative_positions(matrices[:, 1, 1:] * columns + column_centre, canvas_width),
-            relative_positions(matrices[:, 0, 1:] * columns + row_centre, canvas_height),
-        ],
-        dim=1,
+        [relative_positions(middle_columns, canvas_width), relative_positions(middle_rows, canvas_height)], dim=1
     )
-    grid = (by_row[..., :, None] + by_column[..., None, :]).permute(0, 2, 3, 1)
-    mapped_images = F.grid_sample(canvas[:, :-1], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    mapped_labels = F.grid_sample(canvas[:, -1:], grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return mapped_images, mapped_labels[:, 0].to(labels.dtype)
+    return (by_row[..., :, None] + by_column[..., None, :]).permute(0, 2, 3, 1)
+
+
+def _interpolate(canvas: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(canvas, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 class RandomSpatial:

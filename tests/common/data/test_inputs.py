@@ -70,7 +70,16 @@ def test_an_empty_list_is_refused():
 
 @pytest.mark.parametrize(
     "name",
-    ["a_seg.nii.gz", "a_gt.nii.gz", "a_label.nii", "a_GT.nii", "label.nii.gz", "a-mask.nii", "a.segmentation.nii"],
+    [
+        "a_seg.nii.gz",
+        "a_gt.nii.gz",
+        "a_label.nii",
+        "a_GT.nii",
+        "label.nii.gz",
+        "a-mask.nii",
+        "a.segmentation.nii",
+        "a_uncertainty.nii.gz",
+    ],
 )
 def test_labels_and_own_outputs_are_no_images(tmp_path, caplog, name):
     touch(tmp_path, "a.nii.gz", "segment.nii", "target.nii", name)

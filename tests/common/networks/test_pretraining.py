@@ -53,6 +53,28 @@ def test_local_net_trains_first_blocks_and_head_only(num_blocks):
 
 
 @pytest.mark.parametrize("num_blocks", [1, 3, 5])
+def test_dense_strategies_have_a_vector_for_each_pixel(num_blocks):
+    unet = UNet2d(4)
+    size = (num_channels := unet.encoder.levels[5 - num_blocks][0][0].out_channels, *[64 >> (5 - num_blocks)] * 2)
+    local = LocalPretrainingNet(unet, num_blocks, strategy="LE")
+    assert local(torch.rand(2, 1, 64, 64)).shape == (2, *size)
+    assert {tuple(value.shape) for value in local.local_head.parameters()} == {
+        (num_channels, num_channels, 1, 1),
+        (num_channels,),
+    }
+    joint = JointPretrainingNet(unet, (64, 64), num_blocks, hidden_features=10, strategy="LX")
+    assert joint((torch.rand(3, 1, 64, 64), torch.rand(2, 1, 64, 64)))[1].shape == (2, *size)
+
+
+def test_local_net_can_train_the_encoder_too():
+    network = LocalPretrainingNet(UNet2d(4), 2, strategy="LE", freeze_encoder=False)
+    network(torch.rand(2, 1, 64, 64)).square().sum().backward()
+    with_gradient = {name for name, value in network.named_parameters() if value.grad is not None}
+    assert with_gradient == trainable(network)
+    assert {name.split(".")[1] for name in with_gradient if name.startswith("unet.")} == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize("num_blocks", [1, 3, 5])
 def test_joint_net_trains_encoder_first_blocks_and_both_heads(num_blocks):
     network = JointPretrainingNet(UNet2d(4), (64, 96), num_blocks, hidden_features=10)
     embeddings, regions = network((torch.rand(3, 1, 64, 96), torch.rand(2, 1, 256, 256)))
@@ -144,6 +166,8 @@ def test_mean_of_a_region():
         ({"region_size": 2}, "region_size must be one of"),
         ({"region_vector": "max"}, "region_vector must be"),
         ({"encoder_batch_norm": "off"}, "encoder_batch_norm must be"),
+        ({"strategy": "LF"}, "strategy must be one of .*, got 'LF'"),
+        ({"strategy": "LE", "num_blocks": 6}, "num_blocks must be 1 to 5, got 6"),
     ],
 )
 def test_errors(arguments, message):

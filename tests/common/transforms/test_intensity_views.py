@@ -8,6 +8,7 @@ from scipy import ndimage
 from common.transforms.intensity_views import (
     RandomFineTuningIntensity,
     RandomIntensity,
+    RandomInversion,
     RandomStrongIntensity,
     _blur,
     adjust_intensity,
@@ -168,3 +169,26 @@ def test_strong_changes_leave_the_argument_alone_and_bear_an_empty_image(generat
     images = torch.zeros(8, 1, 16, 16)
     assert RandomStrongIntensity()(images, generator).isfinite().all()
     assert not images.any()
+
+
+# ---------------------------------------------------------------------------------------------- inversion
+
+
+def test_inversion_exchanges_least_and_largest(images, generator) -> None:
+    inverted = RandomInversion(1.0)(images, generator)
+    for image, result in zip(images, inverted, strict=True):
+        for channel, changed in zip(image, result, strict=True):
+            torch.testing.assert_close(changed, channel.min() + channel.max() - channel)
+    assert torch.equal(RandomInversion(0.0)(images, generator), images)
+
+
+def test_inversion_comes_with_its_chance(generator) -> None:
+    images = torch.rand(1, 1, 4, 4, generator=generator).expand(2000, -1, -1, -1)
+    changed = (RandomInversion(0.35)(images, generator) != images).any(dim=(1, 2, 3)).float().mean()
+    assert 0.31 < changed < 0.39
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.1])
+def test_chance_of_inversion(chance) -> None:
+    with pytest.raises(ValueError, match=f"chance must be from 0 to 1, got {chance}"):
+        RandomInversion(chance)

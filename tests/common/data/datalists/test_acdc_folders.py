@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.datalists import acdc, acdc_further_frames
+from common.data.datalists import acdc, acdc_end_systole, acdc_further_frames
 from common.data.splits import pretraining_ids
 from common.data.volume_files import DatasetError
 from tests.places import CONFIGS
@@ -220,3 +220,47 @@ def test_lists_the_real_data(acdc_dir):
     assert [item["id"] for item in items] == [f"patient{number:03d}" for number in range(1, 101)]
     assert all("label" in item for item in items)
     assert {item["id"] for item in items if "frame04" in item["image"]} == {"patient090"}
+
+
+@pytest.mark.parametrize(
+    ("frames", "info", "expected"),
+    [
+        (["01", "12"], "ED: 1\nES: 12\n", "12"),
+        (["01", "12", "20"], "ED: 1\nES: 20\n", "20"),
+        (["01", "02"], "ES: 2\n", "02"),
+        (["01", "12"], None, "12"),  # the only other one
+        (["01", "12", "20"], None, None),  # either could be it
+        (["01", "12"], "ED: 1\nES: 9\n", None),  # the named one is not there
+        (["01"], "ED: 1\nES: 1\n", None),  # end-diastole itself
+        (["01"], None, None),
+    ],
+)
+def test_end_systole_is_the_frame_that_info_names(tmp_path, frames, info, expected):
+    for frame in frames:
+        make_patient(tmp_path, "patient001", frame)
+    if info is not None:
+        (tmp_path / "patient001" / "Info.cfg").write_text(info)
+    item = acdc_end_systole(tmp_path).get("patient001")
+    name = f"patient001_frame{expected}"
+    files = {
+        kind: str(tmp_path / "patient001" / f"{name}{end}.nii.gz") for kind, end in (("image", ""), ("label", "_gt"))
+    }
+    assert item == (None if expected is None else {"id": name, **files})
+
+
+def test_an_end_systolic_frame_may_lack_its_label(tmp_path):
+    for frame in ("01", "12"):
+        make_patient(tmp_path, "patient001", frame)
+    (tmp_path / "patient001" / "patient001_frame12_gt.nii.gz").unlink()
+    assert list(acdc_end_systole(tmp_path)["patient001"]) == ["id", "image"]
+
+
+def test_end_systole_needs_patients(tmp_path):
+    with pytest.raises(DatasetError, match="dataset_dir must hold the patient folders"):
+        acdc_end_systole(tmp_path)
+
+
+def test_lists_the_end_systolic_frames_of_the_real_data(acdc_dir):
+    found = acdc_end_systole(acdc_dir)
+    assert set(found) == set(pretraining_ids(CONFIGS / "splits.json"))
+    assert found["patient001"]["id"] == "patient001_frame12" and "label" not in found["patient001"]

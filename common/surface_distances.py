@@ -1,0 +1,69 @@
+"""How far the surfaces of prediction and label are apart, in mm: MONAI's metrics on the grid of the file."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from monai.data import MetaTensor
+from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+from monai.transforms.utils import generate_spatial_bounding_box
+from torch import Tensor
+
+from .transforms.volume import voxel_spacing
+
+HAUSDORFF, MEAN = "hausdorff95_mm", "mean_surface_distance_mm"
+_PERCENTILE = 95.0
+
+
+def surface_distances(
+    prediction: Tensor, label: MetaTensor, class_names: Sequence[str]
+) -> dict[str, tuple[float | None, float | None]]:
+    """Compute two distances between the surfaces of each structure.
+
+    The surface of a structure are its voxels that have a neighbour outside of it. The 95 % Hausdorff distance is the
+    larger of the two 95th percentiles, from prediction to label and the other way; the mean surface distance is the
+    mean over both ways together.
+
+    A volume of one slice is compared in the slice: in space every voxel of it would be surface.
+
+    Args:
+        prediction: class indices (1, X, Y, Z).
+        label: the truth on the same grid, with its affine.
+        class_names: names by class index, the background's first.
+
+    Returns:
+        95 % Hausdorff distance and mean surface distance in mm by name; None where the structure is missing in one of
+        the two, since nothing can then be measured.
+    """
+    spacing = voxel_spacing(label)
+    maps = torch.stack([torch.as_tensor(values).as_subclass(Tensor).cpu()[0] for values in (prediction, label)])
+    axes = [axis for axis, length in enumerate(maps.shape[1:]) if length > 1]
+    if len(axes) == 2:
+        spacing = spacing[axes]
+        maps = maps.squeeze(1 + next(axis for axis in range(3) if axis not in axes))
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for value, name in enumerate(class_names[1:], start=1):
+        masks = maps == value
+        if not masks.flatten(1).any(dim=1).all():
+            found[name] = None, None
+            continue
+        # The functions work on float copies of what they are given, so they get no more than the structure's box.
+        low, high = generate_spatial_bounding_box(masks, lambda voxels: voxels > 0)
+        box = (slice(None), *(slice(start, end) for start, end in zip(low, high, strict=True)))
+        pair = [mask[None, None] for mask in masks[box]]
+        options = {"include_background": True, "spacing": spacing.tolist()}
+        with warnings.catch_warnings():
+            # MONAI warns of its own use of an argument that it is to lose.
+            warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+            found[name] = (
+                _finite(compute_hausdorff_distance(*pair, percentile=_PERCENTILE, **options)),
+                _finite(compute_average_surface_distance(*pair, symmetric=True, **options)),
+            )
+    return found
+
+
+def _finite(value: Tensor) -> float | None:
+    return float(value) if math.isfinite(value) else None
