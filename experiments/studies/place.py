@@ -44,7 +44,7 @@ CASES: dict[str, tuple[bool, bool] | None] = {
 _STRATEGIES = {"LR": tuple(CASES), "LD": tuple(CASES), "LE": tuple(case for case in CASES if case != "views shifted")}
 
 
-def place(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = "", steps: int = 40) -> None:
+def place(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = "", steps: int = 20) -> None:
     """Train the local stage with what does not know the image, and draw the losses.
 
     Written are `place.png` and `place.json`. A loss is given as a share of what it is when all vectors are equal, so
