@@ -191,7 +191,7 @@ def test_good_files_are_segmented_and_bad_ones_listed(phantom, weights, capsys):
         phantom.run("inference", weights, input=folder, pictures=False)
     assert caught.value.code == 1
     # Hidden files too: nothing half-written is left.
-    assert {path.name for path in output_dir.rglob("*")} == {"a_seg.nii.gz", "e_seg.nii.gz"}
+    assert {path.name for path in output_dir.rglob("*")} == {"a_seg.nii.gz", "e_seg.nii.gz", "volumes.csv"}
     log = capsys.readouterr().out
     assert f"Wrote 2 of 5 segmentations to {output_dir}" in log
     ending = log[log.index("3 of 5 files could not be segmented:") :].splitlines()[1:]

@@ -53,7 +53,7 @@ def test_second_views_are_moved_and_the_first_are_not(generator):
         assert torch.equal(moved.flatten().sort().values, image.flatten().sort().values)
         place_of_first = (moved == image[0, 0]).nonzero()[0]
         for distance, side in zip(place_of_first.tolist(), (96, 128), strict=True):
-            assert 16 <= min(distance, side - distance) <= 32
+            assert 8 <= min(distance, side - distance) <= 16
 
 
 def test_all_cases_are_measured_and_drawn(slices, weights, tmp_path, monkeypatch):
