@@ -286,7 +286,7 @@ def test_too_few_class_names(phantom, weights):
     [
         ("pretrain_global", {"strategy": "LR"}, "strategy must be one of GR, GD-, GD, got 'LR'"),
         ("pretrain_local", {"strategy": "GD"}, "strategy must be one of LR, LD, got 'GD'"),
-        ("pretrain_global", {"strategy": "gd"}, "strategy must be one of GR, GD-, GD, LR, LD, got 'gd'"),
+        ("pretrain_global", {"strategy": "gd"}, "strategy must be one of GR, GD-, GD, LR, LD, LE, LX, got 'gd'"),
         ("pretrain_global", {"temperature": 0}, "temperature must be > 0, got 0; the paper uses 0.1"),
         ("pretrain_local", {"temperature": -0.1}, "temperature must be > 0, got -0.1; the paper uses 0.1"),
         ("pretrain_global", {"gd_pairs": "some"}, "gd_pairs must be one of ring, all, got 'some'"),
