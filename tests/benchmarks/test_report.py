@@ -41,7 +41,7 @@ def test_every_number_is_that_of_the_file(tmp_path, capsys):
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for line in (
         "## local_loss",
-        "Local contrastive loss, forward and backward: ours beside a loop over pairs of regions.",
+        "Local contrastive losses, forward and backward: ours beside a loop over pairs of regions, or of pixels.",
         "CPU (Example), 2 threads. Commit abc123, 2020-02-02. To repeat: `python -m benchmarks run local_loss`. "
         "torch 9.9.",
         "| contender | times ours | K |",
