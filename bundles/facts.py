@@ -16,7 +16,14 @@ _FUNCTION = re.compile(r"\$datalists\.\w+")
 _EXTRA = re.compile(r"\$datalists\.\w+\(@dataset_dir, \d+\)")
 _NETWORK_STRIDE = 32
 _PAPER_SIZE, _PAPER_CROP, _PAPER_START = 192, 100, (10, 69)
-_FORMATS = {"MR": "magnitude", "CT": "hounsfield"}
+_PHOTOGRAPHS = "RGB"
+_FORMATS = {"MR": "magnitude", "CT": "hounsfield", _PHOTOGRAPHS: "RGB"}
+# What photographs have not.
+_OF_VOLUMES = (
+    *("spacing_mm", "channel", "slice_axis", "trim_margin_mm", "n4_shrink"),
+    *("crop_size", "crop_start", "further_frames", "largest_component"),
+    *("end_systole", "ventricles"),
+)
 
 
 class FactsError(ValueError):
@@ -29,7 +36,7 @@ class Facts:
 
     Attributes:
         class_names: names by class index, the background's first.
-        spacing_mm: pixel size that every slice is resampled to, one number or one for each axis.
+        spacing_mm: pixel size that every slice is resampled to, one number or one for each axis; None for photographs.
         image_size: (H, W) in pixels that the network sees of a slice, multiples of 32.
         dataset_dir: where the dataset is looked for by default.
         datalist: expression of the function that lists the volumes of the folder, see `common.data.datalists`.
@@ -45,11 +52,13 @@ class Facts:
         n4_shrink: N4 estimates the field on every n-th voxel of each axis; None leaves N4 out.
         extra_unlabelled_ids: ids to pre-train on beside those of the split file, or an expression for them.
         largest_component: whether each structure is in one piece, so that other pieces of a prediction are removed.
-        modality: "MR" or "CT".
+        modality: "MR", "CT", or "RGB" for photographs, which have none of the facts that volumes are treated by.
+        crop_share: of photographs, smallest and largest side of views of the global stage, in shares of the image's.
+        num_labelled: how many volumes are labelled by default.
     """
 
     class_names: tuple[str, ...]
-    spacing_mm: float | tuple[float, float]
+    spacing_mm: float | tuple[float, float] | None
     image_size: tuple[int, int]
     dataset_dir: str = "/workspace/data"
     datalist: str = "$datalists.image_label_folders"
@@ -66,6 +75,18 @@ class Facts:
     extra_unlabelled_ids: tuple[str, ...] | str = ()
     largest_component: bool = False
     modality: str = "MR"
+    crop_share: tuple[float, float] = (0.5, 1.0)
+    num_labelled: int = 1
+
+    @property
+    def is_photographs(self) -> bool:
+        """Whether these are photographs in colour, not volumes."""
+        return self.modality == _PHOTOGRAPHS
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that the network sees."""
+        return ("red", "green", "blue") if self.is_photographs else ("image",)
 
     @property
     def format(self) -> str:
@@ -89,11 +110,20 @@ def read_facts(path: Path) -> Facts:
     if not isinstance(content, dict):
         raise FactsError(f"{path} must be a JSON object with the facts, got {content!r}.")
     fields = {field.name: field for field in dataclasses.fields(Facts)}
+    photographs = content.get("modality") == _PHOTOGRAPHS
     required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    if photographs:
+        required.remove("spacing_mm")
     if missing := [name for name in required if name not in content]:
         raise FactsError(f"{path} must have {', '.join(required)}, lacks {', '.join(missing)}: add them.")
     if unknown := [name for name in content if name not in fields]:
         raise FactsError(f"{path} has {', '.join(unknown)}, which is no fact. There are: {', '.join(fields)}.")
+    wrong = [name for name in content if name in (_OF_VOLUMES if photographs else ("crop_share",))]
+    if wrong:
+        raise FactsError(
+            f"{path} has {', '.join(wrong)}, which {'photographs have' if photographs else 'only photographs have'}"
+            f"{' not' if photographs else ''} (modality {content.get('modality', Facts.modality)}): leave that out."
+        )
     for name, value in content.items():
         holds, rule = _RULES[name]
         if not holds(value):
@@ -101,7 +131,7 @@ def read_facts(path: Path) -> Facts:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
-    facts = Facts(**values)
+    facts = Facts(**{"spacing_mm": None, **values})
     return _completed(facts, path)
 
 
@@ -113,6 +143,8 @@ def _completed(facts: Facts, path: Path) -> Facts:
             raise FactsError(
                 f"{path}: label_values must lead to the classes 0 to {indices[-1]} of class_names, got {wrong}."
             )
+    if facts.is_photographs:
+        return facts
     if unknown := [name for name in facts.ventricles if name not in facts.class_names[1:]]:
         raise FactsError(f"{path}: ventricles must be among class_names, got {', '.join(unknown)}.")
     if (facts.end_systole is None) != (not facts.ventricles):
@@ -199,6 +231,11 @@ _RULES: dict[str, _Rule] = {
         "a list of ids, or as in $datalists.further_image_ids(@dataset_dir, 5)",
     ),
     "largest_component": (lambda v: isinstance(v, bool), "true or false"),
+    "crop_share": (
+        lambda v: _all(v, _positive, 2) and v[0] <= v[1] <= 1,
+        "a list of the smallest and the largest, above 0 and up to 1",
+    ),
+    "num_labelled": (lambda v: _whole(v, 1), "a whole number from 1"),
     "modality": (lambda v: v in _FORMATS, " or ".join(f'"{name}"' for name in _FORMATS)),
 }
 """What holds for each fact as JSON has it, and how to say so."""

@@ -61,6 +61,11 @@ def new(name: str, facts: str, out: str = ".", title: str = "") -> None:
         f"{len(split['test'])} to test on, draws of {', '.join(draws)} labelled), and write what docs/README.md, "
         "docs/data_license.txt and configs/metadata.json say is TO WRITE."
     )
+    if known.num_labelled > 1:
+        print(
+            f"By default {known.num_labelled} are labelled, for which the proposal has no draw: "
+            f"`python -m bundles draw {folder} NUM_TEST SIZES` draws so many."
+        )
 
 
 def propose_split(items: Iterable[dict[str, str]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,23 @@ def volume_dice(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     Raises:
         ValueError: if the shapes differ or a value is not a class.
     """
+    return _dice(class_counts(prediction, label, num_classes))
+
+
+def class_counts(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Count the voxels of every class that both maps have in common, that are predicted, and that are labelled.
+
+    Args:
+        prediction: see `volume_dice`.
+        label: see `volume_dice`.
+        num_classes: see `volume_dice`.
+
+    Returns:
+        float64 (3, C).
+
+    Raises:
+        ValueError: see `volume_dice`.
+    """
     if prediction.shape != label.shape:
         raise ValueError(
             f"prediction and label must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}; "
@@ -56,7 +73,17 @@ def volume_dice(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
             )
     pairs = label.flatten().long() * num_classes + prediction.flatten().long()
     confusion = torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).double()
-    return 2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1))
+    return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])
+
+
+def _dice(counts: Tensor) -> Tensor:
+    both, predicted, labelled = counts.unbind(-2)
+    return 2 * both / (predicted + labelled)
+
+
+def _iou(counts: Tensor) -> Tensor:
+    both, predicted, labelled = counts.unbind(-2)
+    return both / (predicted + labelled - both)
 
 
 class VolumeDice(CumulativeIterationMetric):
@@ -79,9 +106,46 @@ class VolumeDice(CumulativeIterationMetric):
         pairs = zip(y_pred, y, strict=True)
         return torch.stack([volume_dice(prediction, label, self.num_classes)[1:] for prediction, label in pairs])
 
+    def of_volumes(self) -> Tensor:
+        """Return the Dice of the volumes so far, (N, C - 1); NaN for a class that one has not."""
+        values: Tensor = self.get_buffer()
+        return values
+
+    def of_set(self) -> dict[str, Tensor]:
+        """Return what is computed over all volumes taken together, by name; here nothing."""
+        return {}
+
     def aggregate(self) -> Tensor:
         """Average over classes, then over volumes; a scalar."""
         return torch.nanmean(torch.nanmean(self.get_buffer(), dim=1))
+
+
+class SetDice(VolumeDice):
+    """Mean Dice over the foreground classes, each over all images taken together.
+
+    This is for photographs, few of which show every class: the Dice of one image would be 0 for a class of which a few
+    pixels are found that are none.
+    """
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> Tensor:
+        """Compare label maps (B, 1, ...); return the counts of every foreground class, (B, 3, C - 1)."""
+        if y is None:
+            raise ValueError("y must be the labels, got None: evaluation needs labelled images.")
+        pairs = zip(y_pred, y, strict=True)
+        return torch.stack([class_counts(prediction, label, self.num_classes)[:, 1:] for prediction, label in pairs])
+
+    def of_volumes(self) -> Tensor:
+        """Return the Dice of the images so far, (N, C - 1); NaN for a class that one has not."""
+        return _dice(self.get_buffer())
+
+    def of_set(self) -> dict[str, Tensor]:
+        """Return "mean_dice" and "mean_iou", each (C - 1,): over all images taken together; NaN for a class in none."""
+        counts = self.get_buffer().sum(0)
+        return {"mean_dice": _dice(counts), "mean_iou": _iou(counts)}
+
+    def aggregate(self) -> Tensor:
+        """Average over classes; a scalar."""
+        return torch.nanmean(self.of_set()["mean_dice"])
 
 
 def mean_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
@@ -93,13 +157,22 @@ def mean_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
     return {"mean_dice": IgniteMetricHandler(VolumeDice(num_classes), output_transform=from_engine(["pred", "label"]))}
 
 
+def mean_set_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
+    """Make the same of `SetDice`.
+
+    Args:
+        num_classes: number of classes including the background.
+    """
+    return {"mean_dice": IgniteMetricHandler(SetDice(num_classes), output_transform=from_engine(["pred", "label"]))}
+
+
 class EvaluationReport:
     """Handler of an evaluator: Dice and other measures of every structure of every volume, and pictures.
 
     Writes `dice.csv` (a row for each volume), the tables and plots of `Measures`, `expected_dice.csv` and `.png` where
-    the postprocessing gives "expected_dice", `evaluation.json` (means, volumes,
-    settings, versions) and `pictures/<id>.png` (slices with the label's and the prediction's outlines) when the run is
-    complete.
+    the postprocessing gives "expected_dice", `evaluation.json` (means, volumes, settings, versions; with `SetDice` also
+    the intersection over union, IoU) and `pictures/<id>.png` (slices with the label's and the prediction's outlines)
+    when the run is complete.
 
     Args:
         output_dir: the folder.
@@ -110,6 +183,8 @@ class EvaluationReport:
         pictures: draw pictures.
         overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
         ejection: measures ejection fractions; None where there are none.
+        draw: draws one picture, as `draw_comparison` does.
+        measures: also measure what `Measures` does; False for images whose pixels have no size in mm.
     """
 
     def __init__(
@@ -121,14 +196,17 @@ class EvaluationReport:
         pictures: bool = True,
         overlap: Mapping[str, Any] | None = None,
         ejection: EjectionFractions | None = None,
+        draw: Callable[..., None] = draw_comparison,
+        measures: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.settings = plain_settings(settings)
         self.pictures = pictures
         self.overlap = overlap
+        self.draw = draw
         self.dice = dice
-        self.measures = Measures(class_names, ejection)
+        self.measures = Measures(class_names, ejection) if measures else None
         self._rows: list[dict[str, Any]] = []
         self._expected: list[dict[str, float]] = []
 
@@ -142,12 +220,13 @@ class EvaluationReport:
         """Forget what was collected."""
         self._rows.clear()
         self._expected.clear()
-        self.measures.start()
+        if self.measures is not None:
+            self.measures.start()
 
     def collect(self, engine: Engine) -> None:
         """Note the scores of the volumes of the evaluator's output, and draw them."""
         outputs = engine.state.output
-        values = self.dice.get_buffer()[-len(outputs) :]
+        values = self.dice.of_volumes()[-len(outputs) :]
         for item, output, dice in zip(engine.state.batch, outputs, values.cpu(), strict=True):
             prediction, label = output["pred"].cpu(), output["label"].cpu()
             scores = {
@@ -155,17 +234,18 @@ class EvaluationReport:
                 for name, value in zip(self.class_names[1:], dice, strict=True)
             }
             absent = [name for name, value in scores.items() if value is None]
-            if absent:
+            if absent and not isinstance(self.dice, SetDice):  # few photographs show every class
                 logger.warning(
                     f"{item['id']}: {', '.join(absent)} neither labelled nor predicted; left out of its mean."
                 )
             mean = float(dice.nanmean()) if not dice.isnan().all() else None
             self._rows.append({"id": item["id"], **scores, "mean": mean})
-            self.measures.add(item["id"], prediction, label)
+            if self.measures is not None:
+                self.measures.add(item["id"], prediction, label)
             if "expected_dice" in output:
                 self._expected.append(expected_row(output["expected_dice"], self.class_names))
             if self.pictures:
-                draw_comparison(
+                self.draw(
                     item["image"].meta["filename_or_obj"],
                     label[0].numpy(),
                     prediction[0].numpy(),
@@ -189,10 +269,13 @@ class EvaluationReport:
         self._delete_old_pictures()
         write_table(self.output_dir / "dice.csv", self._rows, ["id", *names])
         means = {name: _mean([row[name] for row in self._rows]) for name in names}
+        over_set = {name: _named(values, self.class_names[1:]) for name, values in self.dice.of_set().items()}
+        means = over_set.get("mean_dice", means)
         summary = {
             "mean_dice": means,
+            **over_set,
             "volumes": self._rows,
-            **self.measures.write(self.output_dir, self.pictures),
+            **(self.measures.write(self.output_dir, self.pictures) if self.measures is not None else {}),
             "expected_dice": write_calibration(
                 self.output_dir, [row["id"] for row in self._rows], self._expected, self._rows, self.pictures
             ),
@@ -204,6 +287,12 @@ class EvaluationReport:
         write_text_atomically(self.output_dir / "evaluation.json", text + "\n")
         table = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
         logger.info(f"Dice of {len(self._rows)} volumes: {table}. Details in {self.output_dir}.")
+
+
+def _named(values: Tensor, names: Sequence[str]) -> dict[str, float | None]:
+    """Return values by the names of their classes, and their mean; None for NaN."""
+    known = [None if value.isnan() else float(value) for value in values.cpu()]
+    return {**dict(zip(names, known, strict=True)), "mean": _mean(known)}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

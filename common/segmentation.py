@@ -1,4 +1,4 @@
-"""Segment NIfTI files with a trained network: every good file is segmented, every bad one is named at the end."""
+"""Segment files with a trained network: every good file is segmented, every bad one is named at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel
 import numpy as np
@@ -72,8 +72,91 @@ def save_segmentation(
         nibabel.save(image_class(labels.astype(dtype), header.get_best_affine(), header), temporary)
 
 
+class Outputs(Protocol):
+    """What is written of segmentations, and what is said of them."""
+
+    def path(self, image_path: str, output_dir: str) -> Path:
+        """Name the segmentation of a file."""
+
+    def save(
+        self,
+        labels: np.ndarray,
+        image_path: str,
+        target: Path,
+        drawn: Sequence[str] | None,
+        uncertainty: np.ndarray | None = None,
+    ) -> None:
+        """Write a segmentation, its uncertainty if known, and its picture if names of classes are given: all or none.
+
+        Raises:
+            WriteError: if that cannot be written.
+        """
+
+    def volumes(self, image: MetaTensor, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+        """Measure the structures in ml, by name; nothing where pixels have no size."""
+
+    def doubt(self, image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
+        """Say why a segmentation may be wrong; nothing if there is no reason."""
+
+
+class NiftiOutputs:
+    """`Outputs` of NIfTI files: `<name>_seg.nii.gz` and `<name>_seg.png`, and the map `<name>_uncertainty.nii.gz`.
+
+    Both maps are on the grid of the file.
+    """
+
+    def path(self, image_path: str, output_dir: str) -> Path:
+        """See `Outputs`."""
+        return segmentation_path(image_path, output_dir)
+
+    def save(
+        self,
+        labels: np.ndarray,
+        image_path: str,
+        target: Path,
+        drawn: Sequence[str] | None,
+        uncertainty: np.ndarray | None = None,
+    ) -> None:
+        """See `Outputs`."""
+        with ExitStack() as files:
+            save_segmentation(labels, image_path, files.enter_context(atomic_file(target)))
+            if uncertainty is not None:
+                entropy = files.enter_context(atomic_file(uncertainty_path(image_path, str(target.parent))))
+                save_segmentation(uncertainty, image_path, entropy, np.float32)
+            if drawn is not None:
+                picture = files.enter_context(atomic_file(target.with_name(target.name[:-7] + ".png")))
+                title = f"{Path(image_path).name} (not verified by anyone)"
+                draw_comparison(image_path, None, labels, drawn, title, picture, uncertainty=uncertainty)
+
+    def volumes(self, image: MetaTensor, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+        """See `Outputs`."""
+        return structure_volumes(labels, class_names, image.meta["original_affine"])
+
+    def doubt(self, image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
+        """See `Outputs`: which structures were not found, and whether the network has hardly seen anything."""
+        found = set(np.unique(labels).tolist())
+        absent = [name for value, name in enumerate(class_names) if value > 0 and value not in found]
+        reasons = []
+        if absent:
+            reasons.append(f"no {', '.join(absent)} {'was' if len(absent) == 1 else 'were'} found")
+        if (outside := body_outside(image, path)) > _MOST:
+            reasons.append(
+                f"{outside:.0%} of what is bright lies outside the window around the centre that the network sees: "
+                "crop the file to what is to be segmented"
+            )
+        return f"{path}: {'; '.join(reasons)}." if reasons else ""
+
+
+_NIFTI = NiftiOutputs()
+
+
 def segment_volumes(
-    evaluator: SupervisedEvaluator, dataset: Dataset, output_dir: str, class_names: Sequence[str], pictures: bool = True
+    evaluator: SupervisedEvaluator,
+    dataset: Dataset,
+    output_dir: str,
+    class_names: Sequence[str],
+    pictures: bool = True,
+    outputs: Outputs = _NIFTI,
 ) -> list[Path]:
     """Segment the volumes of a dataset one after another, and write the volumes of the structures as a table.
 
@@ -82,13 +165,14 @@ def segment_volumes(
     Args:
         evaluator: its postprocessing must leave the label map (1, X, Y, Z) on the native grid under "pred". Its own
             loader is not used: one bad volume would end it.
-        dataset: lazy; its data has the path of a NIfTI file under "image", its items the preprocessed volume.
-        output_dir: gets `<name>_seg.nii.gz` and, with `pictures`, `<name>_seg.png`, both of them or neither; at the end
-            `volumes.csv`, with a row for each segmentation of this run. If the postprocessing gives "uncertainty" and
-            "expected_dice", there are also `<name>_uncertainty.nii.gz` and `expected_dice.csv`, the least sure one
-            first.
+        dataset: lazy; its data has the path of a file under "image", its items the preprocessed volume.
+        output_dir: gets the segmentations and, with `pictures`, a picture of each, both of them or neither; at the end,
+            where voxels have a size, `volumes.csv`, with a row for each segmentation of this run. If the postprocessing
+            gives "uncertainty" and "expected_dice", there are also maps of the uncertainty and `expected_dice.csv`, the
+            least sure one first.
         class_names: names of the classes, the background's first.
-        pictures: draw the outlines over slices of every volume.
+        pictures: draw pictures.
+        outputs: writes what of this is a file, those of NIfTI files by default.
 
     Returns:
         The files written.
@@ -103,7 +187,7 @@ def segment_volumes(
     volumes: list[dict[str, Any]] = []
     expected: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = list(dataset.data)
-    old = [target for target in (segmentation_path(item["image"], output_dir) for item in items) if target.exists()]
+    old = [target for target in (outputs.path(item["image"], output_dir) for item in items) if target.exists()]
     if old:
         logger.warning(f"{len(old)} segmentations that are in {output_dir} will be replaced: {few(old)}.")
     for index, item in enumerate(tqdm(items, desc="Segmenting", unit="volume")):
@@ -113,8 +197,8 @@ def segment_volumes(
             output = segment(evaluator, volume)
             labels = output["pred"][0].cpu().numpy()
             entropy = output["uncertainty"][0].cpu().numpy() if "uncertainty" in output else None
-            target = segmentation_path(path, output_dir)
-            _save(labels, entropy, path, target, class_names if pictures else None)
+            target = outputs.path(path, output_dir)
+            outputs.save(labels, path, target, class_names if pictures else None, entropy)
         except WriteError:  # the next file would fare no better
             logger.error(f"{len(written)} of {len(items)} segmentations were written to {output_dir}.")
             raise
@@ -122,12 +206,12 @@ def segment_volumes(
             failures.append(describe_failure(error, path))
             continue
         written.append(target)
-        found = structure_volumes(labels, class_names, volume["image"].meta["original_affine"])
-        volumes.append({"segmentation": target.name, **{f"{name}_{UNIT}": value for name, value in found.items()}})
+        if found := outputs.volumes(volume["image"], labels, class_names):
+            volumes.append({"segmentation": target.name, **{f"{name}_{UNIT}": value for name, value in found.items()}})
         if "expected_dice" in output:
             expected.append({"segmentation": target.name, **expected_row(output["expected_dice"], class_names)})
         try:
-            doubt = _doubt(volume["image"], labels, path, class_names)
+            doubt = outputs.doubt(volume["image"], labels, path, class_names)
         except Exception as error:  # a remark must not cost a segmentation
             doubt = f"{path}: what the network has seen of it could not be determined ({error})."
         if doubt:
@@ -146,36 +230,6 @@ def segment_volumes(
         logger.error("\n".join([f"{len(failures)} of {len(items)} files could not be segmented:", *failures]))
         raise SystemExit(1)
     return written
-
-
-def _save(
-    labels: np.ndarray, uncertainty: np.ndarray | None, path: str, target: Path, drawn: Sequence[str] | None
-) -> None:
-    """Write a segmentation, its uncertainty if known, and its picture if names of classes are given: all or none."""
-    with ExitStack() as files:
-        save_segmentation(labels, path, files.enter_context(atomic_file(target)))
-        if uncertainty is not None:
-            entropy = files.enter_context(atomic_file(uncertainty_path(path, str(target.parent))))
-            save_segmentation(uncertainty, path, entropy, np.float32)
-        if drawn is not None:
-            picture = files.enter_context(atomic_file(target.with_name(target.name[:-7] + ".png")))
-            title = f"{Path(path).name} (not verified by anyone)"
-            draw_comparison(path, None, labels, drawn, title, picture, uncertainty=uncertainty)
-
-
-def _doubt(image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
-    """Say why a segmentation may be wrong; nothing if there is no reason."""
-    found = set(np.unique(labels).tolist())
-    absent = [name for value, name in enumerate(class_names) if value > 0 and value not in found]
-    reasons = []
-    if absent:
-        reasons.append(f"no {', '.join(absent)} {'was' if len(absent) == 1 else 'were'} found")
-    if (outside := body_outside(image, path)) > _MOST:
-        reasons.append(
-            f"{outside:.0%} of what is bright lies outside the window around the centre that the network sees: crop "
-            "the file to what is to be segmented"
-        )
-    return f"{path}: {'; '.join(reasons)}." if reasons else ""
 
 
 def segment(evaluator: SupervisedEvaluator, item: dict[str, Any]) -> dict[str, Any]:

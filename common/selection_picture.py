@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .data.slices import Slices
+from .transforms.eight_bit import unit_range
 
 _MOST_SHOWN, _COLUMNS = 12, 4
 _LABELLED, _CHOSEN, _OTHER = "#377eb8", "#e41a1c", "0.65"
@@ -46,8 +47,9 @@ def draw_selection(
         axis.axis("off")
         if place < len(shown):
             first, end = slices.starts[shown[place] : shown[place] + 2].tolist()
-            image = slices.take(torch.tensor([(first + end) // 2]))[0][0, 0].cpu()
-            axis.imshow(image.T, cmap="gray", vmin=0, vmax=1)
+            image = unit_range(slices.take(torch.tensor([(first + end) // 2]))[0][0]).cpu()
+            # Photographs are rows and columns already.
+            axis.imshow(image.permute(1, 2, 0) if len(image) == 3 else image[0].T, cmap="gray", vmin=0, vmax=1)
             axis.set_title(f"{place + 1}: {slices.ids[shown[place]]}", fontsize=8)
     more = f", the first {_MOST_SHOWN} of {len(chosen)}" if len(chosen) > _MOST_SHOWN else ""
     right.suptitle(f"Middle slices of the chosen volumes{more}", fontsize=9)

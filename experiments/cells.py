@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 Outcome = tuple[Cell, dict[str, Any] | Exception]
 """A cell, and its result or why it has none."""
 
+_TRAIN = "bundle_*/configs/train.json"
 _CURVE_POINTS = 100
 # Seconds to wait for a stage that is in use: that of a killed process is free as soon as the system has cleared it up.
 _LOCK_TIMEOUT = 1.0
@@ -102,11 +103,11 @@ def bundle_of(dataset: str) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    bundle = REPOSITORY / f"bundle_{dataset}"
-    if not (bundle / "configs" / "train.json").is_file():
-        known = sorted(path.parent.parent.name[7:] for path in REPOSITORY.glob("bundle_*/configs/train.json"))
-        raise ValueError(f"dataset must be one of {', '.join(known)}, which have a bundle, got {dataset!r}.")
-    return bundle
+    places = (REPOSITORY, REPOSITORY / "experiments")  # here those that are for experiments only
+    bundles = {path.parents[1].name[7:]: path.parents[1] for place in places for path in place.glob(_TRAIN)}
+    if dataset not in bundles:
+        raise ValueError(f"dataset must be one of {', '.join(sorted(bundles))}, which have a bundle, got {dataset!r}.")
+    return bundles[dataset]
 
 
 def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
@@ -240,7 +241,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
             pictures=file == "model.pt",
         )
         summary = json.loads((output_dir / "evaluation.json").read_text())
-        evaluations[name] = {"mean_dice": summary["mean_dice"], "volumes": summary["volumes"]}
+        evaluations[name] = {key: summary[key] for key in ("mean_dice", "mean_iou", "volumes") if key in summary}
     settings = summary["settings"]
     return {
         "key": cell.key,

@@ -79,6 +79,27 @@ _RECOMMENDED = Recipe(
     steps=800,
     batch_size=20,
 )
+
+PHOTOGRAPH_RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(augmentation="crop+colour"),
+        Recipe("mixup", "crop+colour", mixup_alpha=0.1),
+        # The defaults of `train.json` where photographs are.
+        Recipe(
+            RECOMMENDED,
+            "crop+colour",
+            weight_averaging=0.99,
+            self_training_rounds=3,
+            copy_paste=0.5,
+            learning_rate_decay="cosine",
+            steps=800,
+            batch_size=20,
+        ),
+    )
+}
+"""Those of photographs, which are never turned; the paper's has other augmentations there."""
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (

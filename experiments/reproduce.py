@@ -63,12 +63,12 @@ def reproduce(
 
     Args:
         dataset_dir: the dataset's folder.
-        table: number of the table in the paper's supplement, 2 to 7, or "beyond" for what can be added to its
-            fine-tuning.
-        dataset: "acdc", "prostate" or "mmwhs".
+        table: number of the table in the paper's supplement, 2 to 8, "beyond" for what can be added to its
+            fine-tuning, or "streets" for what table 8 has on photographs that are at hand.
+        dataset: "acdc", "prostate", "mmwhs", "cityscapes" (table 8) or "camvid" (streets).
         schedule: "full" (10,000 steps a stage), "reduced" or "smoke".
         rows: only these rows of the table, such as "random" or "GD+LR.d2"; all by default.
-        num_labelled: only these numbers of labelled volumes: 1, 2, 8, "all".
+        num_labelled: only these numbers of labelled volumes: 1, 2, 8, "all"; of photographs 100, 200, 400, "all".
         draws: only these draws of the labelled volumes: "c1", "c2", ...
         seeds: of initial weights and batches.
         runs_dir: keeps checkpoints and states; an interrupted run continues from there.

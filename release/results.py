@@ -91,6 +91,10 @@ def _check_evaluation(evaluation: Any, name: str) -> None:
     check_names(means, ("mean",), f"mean_dice of {name!r}")
     check_share(means["mean"], f"mean_dice of {name!r}")
     _check_dice(means, f"mean_dice of {name!r}")
+    if "mean_iou" in evaluation:  # of photographs
+        iou = evaluation["mean_iou"]
+        check_names(iou, ("mean",), f"mean_iou of {name!r}")
+        _check_dice(iou, f"mean_iou of {name!r}", "IoU")
     if not isinstance(volumes, Sequence) or isinstance(volumes, str) or not volumes:
         raise WrongValue(f"volumes of {name!r} must be a list of at least one volume, got {volumes!r}")
     seen: set[str] = set()
@@ -105,10 +109,10 @@ def _check_evaluation(evaluation: Any, name: str) -> None:
         raise WrongValue(f"no volume of {name!r} has a Dice")
 
 
-def _check_dice(scores: Mapping[str, Any], where: str) -> None:
+def _check_dice(scores: Mapping[str, Any], where: str, what: str = "Dice") -> None:
     for structure, value in scores.items():
         if value is not None:
-            check_share(value, f"Dice of {structure} in {where}")
+            check_share(value, f"{what} of {structure} in {where}")
 
 
 def _check_curve(points: Any, name: str, highest: float) -> None:

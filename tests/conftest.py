@@ -39,6 +39,12 @@ def prostate_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def camvid_dir() -> Path:
+    """The photographs of CamVid, which are not part of the repository."""
+    return _real("CamVid")
+
+
+@pytest.fixture(scope="session")
 def monai_schema() -> Path:
     """MONAI's schema of metadata, which it fetches otherwise."""
     return _real("MONAI's schema")
@@ -79,7 +85,13 @@ def mmwhs_phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
     return _make("mmwhs", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def cityscapes_phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    """The phantom of photographs in colour."""
+    return _make("cityscapes", tmp_path_factory)
+
+
 @pytest.fixture(scope="session", params=["prostate", "mmwhs"])
 def other_phantom(request: pytest.FixtureRequest) -> Phantom:
-    """The two that are not ACDC's, in turn."""
+    """The two of volumes that are not ACDC's, in turn."""
     return request.getfixturevalue(f"{request.param}_phantom")

@@ -15,7 +15,13 @@ import pytest
 from bundles.run import load_config, run_config
 from common.data.cache import prepare
 from common.errors import root_cause
-from phantom import write_acdc_phantom, write_mmwhs_phantom, write_phantom_splits, write_prostate_phantom
+from phantom import (
+    write_acdc_phantom,
+    write_cityscapes_phantom,
+    write_mmwhs_phantom,
+    write_phantom_splits,
+    write_prostate_phantom,
+)
 
 from .places import BUNDLE, BUNDLES
 from .processes import undisturbed
@@ -44,6 +50,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "evaluate": OUTPUT,
     "inference": OUTPUT,
 }
+# What takes their place where photographs are.
+PHOTOGRAPHS = {"image_size": [32, 64], "num_labelled": 1}
+OF_VOLUMES = {"spacing_mm", "n4_iterations", "crop_size", "crop_start"}
 TRAINING = ("pretrain_global", "pretrain_local", "pretrain_joint", "train")
 # For volumes that are not in the cache: to start processes takes longer than to preprocess them.
 NO_PROCESSES = {f"{part}#num_workers": 0 for part in ("train#dataset", "validate#dataset", "unlabelled")}
@@ -119,7 +128,13 @@ class Phantom:
     def settings(self, config: str, folder: Path, **overrides: Any) -> dict[str, Any]:
         """Return what has to be overridden for a small run that writes to `folder` only."""
         settings: dict[str, Any] = {**PREPROCESSING, **NETWORK, **OPTIONS[config], "output_dir": folder / config}
-        settings["spacing_mm"] = SPACING_MM[self.name]
+        if self.name in SPACING_MM:
+            settings["spacing_mm"] = SPACING_MM[self.name]
+        else:
+            settings = {key: value for key, value in settings.items() if key not in OF_VOLUMES} | PHOTOGRAPHS
+            settings["augmentation"] = "crop+colour"
+            own = contents(self.bundle)[config]
+            settings = {key: value for key, value in settings.items() if key in own}
         if config == "inference":
             settings["checkpoint"] = folder / "models" / "model.pt"
         else:
@@ -150,6 +165,8 @@ def make_phantom(name: str, root: Path) -> Phantom:
         ids = write_acdc_phantom(phantom.dataset_dir, 7, size=(64, 72))
     elif name == "prostate":
         ids = write_prostate_phantom(phantom.dataset_dir, PROSTATE_IDS, num_unlabelled=1, size=(64, 72))
+    elif name == "cityscapes":
+        ids = write_cityscapes_phantom(phantom.dataset_dir, 7, size=(64, 128))
     else:
         ids = write_mmwhs_phantom(phantom.dataset_dir, 7, size=(56, 64))
     write_phantom_splits(phantom.split_path, ids, NUM_PRETRAIN)

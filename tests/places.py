@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BUNDLES = {name: REPOSITORY / f"bundle_{name}" for name in ("acdc", "prostate", "mmwhs")}
+BUNDLES = {name: REPOSITORY / f"bundle_{name}" for name in ("acdc", "prostate", "mmwhs", "cityscapes")}
 BUNDLE = BUNDLES["acdc"]  # what does not depend on the dataset is tested with it
 CONFIGS = BUNDLE / "configs"
 
@@ -16,6 +16,7 @@ SHARED_DATA = Path(os.environ.get(SHARED_DATA_VARIABLE) or REPOSITORY.parent / "
 REAL_DATA = {
     "ACDC": "acdc",
     "prostate": "prostate",
+    "CamVid": "camvid",
     "MONAI's schema": "monai/meta_schema_20240725.json",
     "the paper's tables": "paper/tables.json",
 }

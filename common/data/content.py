@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .cores import num_cores
 from .nifti import VOXELS_HASH, read_nifti, voxels_hash
+from .photographs import file_sha256, is_photograph
 from .volume_files import stem
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ class Content(NamedTuple):
 
 
 def voxels_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 over the voxels of a NIfTI file, see `nifti.voxels_hash`."""
+    """Return the SHA-256 over the voxels of a NIfTI file, see `nifti.voxels_hash`; of a photograph, over its file."""
+    if is_photograph(path):
+        return file_sha256(path)
     return voxels_hash(np.asanyarray(read_nifti(path).dataobj))
 
 

@@ -20,26 +20,40 @@ class StoreShape(NamedTuple):
         height: H, rows of a slice.
         width: W, columns of a slice.
         labelled: whether there is a label map for each slice.
+        channels: C, of an image.
+        eight_bit: whether images are uint8; float32 otherwise.
     """
 
     num_slices: int
     height: int
     width: int
     labelled: bool
+    channels: int = 1
+    eight_bit: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the images."""
+        return torch.uint8 if self.eight_bit else torch.float32
+
+    @property
+    def label_bytes(self) -> int:
+        """Bytes of a label map for each slice, uint8."""
+        return self.num_slices * self.height * self.width
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of all images, float32."""
-        return 4 * self.num_slices * self.height * self.width
+        """Bytes of all images."""
+        return self.dtype.itemsize * self.channels * self.label_bytes
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the file; a label is uint8."""
-        return self.image_bytes + self.labelled * self.image_bytes // 4
+        """Bytes of the file."""
+        return self.image_bytes + self.labelled * self.label_bytes
 
 
 def add_to_hash(digest: hashlib._Hash, images: Tensor, labels: Tensor | None) -> None:
-    """Add a volume's slices, contiguous (D, 1, H, W) float32 and (D, H, W) uint8, to a hash of all."""
+    """Add a volume's slices, contiguous (D, C, H, W) and (D, H, W) uint8, to a hash of all."""
     digest.update(repr((tuple(images.shape), labels is not None)).encode())
     for part in (images, labels):
         if part is not None:
@@ -51,15 +65,16 @@ def write_store(file: BinaryIO, volumes: Iterable[tuple[Tensor, Tensor | None]],
 
     Args:
         file: an empty file.
-        volumes: images (D, 1, H, W) float32 and labels (D, H, W) uint8 of each volume, contiguous.
+        volumes: images (D, C, H, W) and labels (D, H, W) uint8 of each volume, contiguous.
         shape: what comes of them.
 
     Raises:
         ValueError: if the volumes are not those that `shape` was taken from.
     """
     pixels, written = shape.height * shape.width, 0
+    image_bytes = shape.dtype.itemsize * shape.channels * pixels
     for images, labels in volumes:
-        file.seek(4 * pixels * written)
+        file.seek(image_bytes * written)
         file.write(images.numpy().data)
         if labels is not None:
             file.seek(shape.image_bytes + pixels * written)
@@ -81,7 +96,7 @@ class MappedStore:
         shape: what it holds.
 
     Attributes:
-        images: float32 (M, 1, H, W), must not be written to.
+        images: (M, C, H, W), float32 or uint8, must not be written to.
         labels: uint8 (M, H, W) or None, must not be written to.
 
     Raises:
@@ -99,8 +114,9 @@ class MappedStore:
             # Torch warns that it has no tensors that refuse to be written to. A mapping that accepts writes would count
             # as memory in use, and be refused where the file is larger than that.
             warnings.filterwarnings("ignore", "The given buffer is not writable")
-            images = torch.frombuffer(self._mapping, dtype=torch.float32, count=shape.image_bytes // 4)
-            self.images = images.view(-1, 1, shape.height, shape.width)
+            count = shape.channels * shape.label_bytes
+            images = torch.frombuffer(self._mapping, dtype=shape.dtype, count=count)
+            self.images = images.view(-1, shape.channels, shape.height, shape.width)
             self.labels: Tensor | None = None
             if shape.labelled:
                 labels = torch.frombuffer(self._mapping, dtype=torch.uint8, offset=shape.image_bytes)
@@ -114,7 +130,7 @@ class MappedStore:
             pin_memory: whether to memory that a GPU reads by itself.
 
         Returns:
-            Images (B, 1, H, W) and labels (B, H, W) or None.
+            Images (B, C, H, W) and labels (B, H, W) or None.
         """
         images = self._copy(self.images, 0, indices, pin_memory)
         labels = None if self.labels is None else self._copy(self.labels, self._labels_start, indices, pin_memory)

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..files import atomic_file
+from ..transforms.eight_bit import unit_range
 from .content import Content, of_volumes
 from .disk_space import room_on_disk
 from .slice_store import MappedStore, StoreShape, add_to_hash, write_store
@@ -25,16 +26,18 @@ from .slice_store import MappedStore, StoreShape, add_to_hash, write_store
 _BLOCK_BYTES = 2**26
 _REMEDY = "choose another cache_dir, or keep more in memory (in_memory_gib)"
 
-_Part = tuple[Tensor, Tensor | None]  # images (D, 1, H, W) float32 and labels (D, H, W) uint8 of D slices, contiguous
+_Part = tuple[Tensor, Tensor | None]  # images (D, C, H, W) and labels (D, H, W) uint8 of D slices, contiguous
 
 
 class Slices:
     """The slices of V volumes, one volume after another.
 
-    Letters: M slices in all, B slices of a batch, H rows, W columns.
+    Images of 8 bits are kept as they are; the values of a batch become 0 to 1 on the device.
+
+    Letters: M slices in all, B slices of a batch, C channels, H rows, W columns.
 
     Args:
-        images: float32 (M, 1, H, W).
+        images: (M, C, H, W), float32 or uint8.
         labels: uint8 (M, H, W) or None.
         starts: int64 (V + 1,) on the CPU; volume v holds the slices starts[v] to starts[v + 1] - 1, in the order of
             the volume's third axis.
@@ -78,7 +81,7 @@ class Slices:
         its content, so the same slices are written only once. It can be deleted when no run uses it.
 
         Args:
-            volumes: dictionaries with "image" (1, H, W, D) and, in all of them or in none, "label" (1, H, W, D);
+            volumes: dictionaries with "image" (C, H, W, D) and, in all of them or in none, "label" (1, H, W, D);
                 also, where it is known, "id".
             device: where slices are wanted.
             in_memory_gib: the most that is kept on the device, in GiB; 0 takes a file in any case.
@@ -104,11 +107,14 @@ class Slices:
             ids.append(str(volume.get("id", f"volume {len(ids)}")))
             contents += of_volumes([volume])
             starts.append(starts[-1] + len(images))
-            own = StoreShape(starts[-1], images.shape[2], images.shape[3], labels is not None)
+            channels, height, width = images.shape[1:]
+            eight_bit = images.dtype == torch.uint8
+            own = StoreShape(starts[-1], height, width, labels is not None, channels, eight_bit)
             if len(ids) > 1 and own[1:] != shape[1:]:
                 raise ValueError(
-                    "volumes must have slices of one size, and labels all or none, got (height, width, labelled) "
-                    f"{shape[1:]} of {ids[0]} and {own[1:]} of {ids[-1]}: give them the same preprocessing."
+                    "volumes must have slices of one size, and labels all or none, got (height, width, labelled, "
+                    f"channels, 8 bits) {shape[1:]} of {ids[0]} and {own[1:]} of {ids[-1]}: give them the same "
+                    "preprocessing."
                 )
             shape = own
             add_to_hash(digest, images, labels)
@@ -146,18 +152,18 @@ class Slices:
             indices: int64 (B,) on the CPU.
 
         Returns:
-            Images (B, 1, H, W) and labels (B, H, W) or None.
+            Images (B, C, H, W) as they are kept and labels (B, H, W) or None.
         """
         indices = indices.to(self.device, non_blocking=True)
         return self.images[indices], None if self.labels is None else self.labels[indices]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return images (B, 1, H, W) and labels (B, H, W) or None of the indices (B,), on the device."""
+        """Return images (B, C, H, W) float32 and labels (B, H, W) or None of indices (B,), on the device."""
         return self.to_device(*self.read(indices))
 
     def to_device(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Move to the device what `read` returned."""
-        images = images.to(self.device, non_blocking=True)
+        """Move to the device what `read` returned, the images as float32."""
+        images = unit_range(images.to(self.device, non_blocking=True))
         return images, None if labels is None else labels.to(self.device, non_blocking=True)
 
 
@@ -210,7 +216,8 @@ def _join(parts: Sequence[_Part]) -> _Part:
 
 def _take_apart(volume: dict[str, Any]) -> _Part:
     """Return a volume's slices along its third axis."""
-    images = torch.as_tensor(volume["image"]).as_subclass(Tensor).permute(3, 0, 1, 2).float().contiguous()
+    images = torch.as_tensor(volume["image"]).as_subclass(Tensor).permute(3, 0, 1, 2)
+    images = (images if images.dtype == torch.uint8 else images.float()).contiguous()
     if "label" not in volume:
         return images, None
     labels = torch.as_tensor(volume["label"]).as_subclass(Tensor)[0].permute(2, 0, 1)

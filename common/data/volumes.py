@@ -16,6 +16,7 @@ from ..transforms.volume import VolumeError
 from .cache import CachedTransformd, fill_cache
 from .failures import describe_failure
 from .nifti import read_nifti
+from .photographs import LabelMapReader, PhotographReader, is_photograph
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,13 @@ def _load(
 
 def _suspect(item: dict[str, Any]) -> str:
     """Return the first file of an item that cannot be read, or its image if all of them can."""
-    for path in (item[key] for key in ("image", "label") if key in item):
+    for key in (key for key in ("image", "label") if key in item):
+        path = item[key]
         try:
-            read_nifti(path)
+            if is_photograph(path):
+                (PhotographReader() if key == "image" else LabelMapReader()).get_data((path,))
+            else:
+                read_nifti(path)
         except Exception:  # a damaged file can fail in any way
             return path
     return item["image"]

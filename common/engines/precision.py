@@ -9,6 +9,7 @@ import torch
 from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from torch import Tensor
 
+from ..transforms.eight_bit import unit_range
 from .turned_inferer import TurnedInferer
 
 PRECISIONS = ("auto", "bfloat16", "float32")
@@ -56,7 +57,11 @@ class AutocastInferer(Inferer):
         self.precision = precision
 
     def __call__(self, inputs: Any, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the inferer's output for `inputs` as float32; both are a tensor or a tuple of tensors."""
+        """Return the inferer's output for `inputs` as float32; both are a tensor or a tuple of tensors.
+
+        A tensor of 8 bits is taken as one of values from 0 to 1, see `unit_range`.
+        """
+        inputs = unit_range(inputs) if isinstance(inputs, Tensor) else inputs
         device = (inputs if isinstance(inputs, Tensor) else inputs[0]).device
         dtype = resolve_precision(self.precision, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):

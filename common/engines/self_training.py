@@ -37,7 +37,8 @@ class SelfTraining:
 
     With n rounds the run has n + 1 parts of equal length; in the first one there are true labels only. A round is not
     used if its teacher misses a labelled structure in most volumes, or has not learnt it on the labelled volumes
-    themselves, as in a run too short for its rounds: the labels of before stay, if there are any.
+    themselves, as in a run too short for its rounds: the labels of before stay, if there are any. Where a volume need
+    not have every structure, only the mean over structures is looked at.
 
     Args:
         teacher: maps slices (B, 1, H, W) to logits (B, K, H, W), K classes.
@@ -48,6 +49,9 @@ class SelfTraining:
         class_names: names by class index, for messages.
         largest_component: keep of each structure the largest connected component of a volume only.
         least_fit: least Dice of every structure, from 0 to 1, that a teacher must have on the labelled volumes.
+        every_structure: whether each volume has every structure, as a patient has every organ and a photograph does not
+            show every kind of thing.
+        least_mean_fit: takes the place of `least_fit` where they have not: least mean Dice over structures.
 
     Attributes:
         round: the number of the round that is going on; 0 before the first.
@@ -66,6 +70,8 @@ class SelfTraining:
         class_names: Sequence[str],
         largest_component: bool = False,
         least_fit: float = 0.7,
+        every_structure: bool = True,
+        least_mean_fit: float = 0.4,
     ) -> None:
         if type(rounds) is not int or rounds < 0:
             raise ValueError(
@@ -79,6 +85,8 @@ class SelfTraining:
         self.class_names = class_names
         self.largest_component = largest_component
         self.least_fit = least_fit
+        self.every_structure = every_structure
+        self.least_mean_fit = least_mean_fit
         self.round = 0
         self._starts: dict[int, int] = {}  # round by the number of steps before it
 
@@ -118,6 +126,9 @@ class SelfTraining:
     def _faults(self, maps: Sequence[Tensor], fit: Tensor) -> list[str]:
         """Say of which structures the labels are not to be trusted, and why."""
         assert self.slices is not None
+        if not self.every_structure:
+            mean = fit[self.slices.structures].mean()
+            return [f"its mean Dice on the labelled volumes is {mean:.2f}"] if mean < self.least_mean_fit else []
         faults = []
         for k in self.slices.structures:
             share = sum(bool((own == k).any()) for own in maps) / len(maps)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardStatsHandler
 from torch import Tensor
@@ -102,11 +101,12 @@ class BatchPictures:
             for name, values in self._select(*batch, layout).items()
         }
         for name, values in tiles.items():
-            self._writer.add_image(f"batch/{name}", self._tile(values), engine.state.iteration, dataformats="HW")
+            tiled = self._tile(values)
+            self._writer.add_image(f"batch/{name}", tiled, engine.state.iteration, dataformats="CHW"[-tiled.ndim :])
         self._writer.flush()
 
     def _select(self, images: Tensor, targets: Any, layout: Layout | None) -> dict[str, Tensor]:
-        """Name what is shown of one batch, each (N, 1, H, W)."""
+        """Name what is shown of one batch, each (N, C, H, W)."""
         if layout is not None:
             order = layout.slices[: len(images)].argsort(stable=True)  # the layout is that of the whole batch
             return {"images": images[order.to(images.device)]}
@@ -115,8 +115,9 @@ class BatchPictures:
         return {"images": images}
 
     def _tile(self, images: Tensor) -> Tensor:
+        """Return the first images (N, C, H, W) side by side, (C, rows, columns); without C if it is 1."""
         images = images[: self.num_images].detach().float().cpu().clamp(0, 1)
         columns = max(1, int(len(images) ** 0.5))
         rows = len(images) // columns
-        images = images[: rows * columns, 0].unflatten(0, (rows, columns))
-        return torch.cat(list(torch.cat(list(images.unbind(1)), dim=2).unbind(0)), dim=0)
+        tiles = images[: rows * columns].unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)
+        return tiles.flatten(3, 4).flatten(1, 2).squeeze(0)

@@ -13,10 +13,19 @@ import torch
 from torch import Tensor
 
 from ..strategies import DenseStrategy, Layout, find_strategy
+from .colour_views import RandomColour
 from .dense_views import DenseViews
 from .intensity_views import RandomFineTuningIntensity, RandomIntensity, RandomStrongIntensity
 from .mixup import Mixup
-from .spatial_views import RandomCropResize, RandomElastic, RandomFineElastic, RandomSpatial, RandomStrongSpatial
+from .spatial_views import (
+    RandomCropResize,
+    RandomElastic,
+    RandomFineElastic,
+    RandomLabelledZoom,
+    RandomSpatial,
+    RandomStrongSpatial,
+    RandomZoom,
+)
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
@@ -104,6 +113,37 @@ def local_views(layout: Layout, num_pixels: int = 1000) -> ContrastiveViews | De
     return ContrastiveViews(layout.strategy.name, RandomIntensity())
 
 
+def global_photograph_views(strategy: str, crop_share: Sequence[float]) -> ContrastiveViews:
+    """Make the views of the global stage of photographs: random crops, resized, with random colours.
+
+    Args:
+        strategy: a name in `STRATEGIES`.
+        crop_share: see `RandomZoom`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    return ContrastiveViews(strategy, Augmentations([RandomZoom(crop_share), RandomColour()]))
+
+
+def local_photograph_views(layout: Layout) -> ContrastiveViews:
+    """Make the views of the local stage of photographs: random colours, no change of place.
+
+    Args:
+        layout: of the batches.
+
+    Raises:
+        ValueError: the strategy is a dense one, whose views are turned.
+    """
+    name = layout.strategy.name
+    if isinstance(layout.strategy, DenseStrategy):
+        raise ValueError(
+            f"strategy must be LR for photographs, got {name!r}, whose views are turned, as photographs never are; "
+            "choose LR"
+        )
+    return ContrastiveViews(name, RandomColour())
+
+
 class FineTuningViews:
     """Augments a labelled batch for fine-tuning and turns its label maps into class probabilities.
 
@@ -124,7 +164,7 @@ class FineTuningViews:
     def __init__(
         self,
         num_classes: int,
-        spatial: RandomSpatial | RandomStrongSpatial | None = RandomSpatial(),  # noqa: B008, it has no state
+        spatial: RandomSpatial | RandomStrongSpatial | RandomLabelledZoom | None = RandomSpatial(),  # noqa: B008, it has no state
         elastic: RandomElastic | RandomFineElastic | None = RandomElastic(),  # noqa: B008, it has no state
         intensity: Augmentation | None = None,
         mixup: Mixup | None = None,
@@ -170,7 +210,7 @@ class FineTuningViews:
         return images, probabilities
 
 
-AUGMENTATIONS = ("none", "paper", "paper+intensity", "strong", "strong+elastic")
+AUGMENTATIONS = ("none", "paper", "paper+intensity", "strong", "strong+elastic", "crop+colour")
 
 
 def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha: float = 0.0) -> FineTuningViews:
@@ -180,7 +220,8 @@ def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha
         num_classes: number of classes including the background.
         augmentation: "none"; "paper" (affine and elastic); "paper+intensity" (also brightness and contrast, which the
             authors' program has and never reaches); "strong" (wider affine, elastic, and intensities as in
-            `RandomStrongIntensity`); "strong+elastic" (the same with `RandomFineElastic`).
+            `RandomStrongIntensity`); "strong+elastic" (the same with `RandomFineElastic`); "crop+colour" (of
+            photographs: `RandomLabelledZoom` and `RandomColour`, nothing is turned).
         mixup_alpha: of `Mixup`; 0 for none.
 
     Raises:
@@ -188,6 +229,9 @@ def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha
     """
     if augmentation not in AUGMENTATIONS:
         raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, got {augmentation!r}")
+    mixup = Mixup(mixup_alpha) if mixup_alpha else None
+    if augmentation == "crop+colour":
+        return FineTuningViews(num_classes, RandomLabelledZoom(), elastic=None, intensity=RandomColour(), mixup=mixup)
     intensities: dict[str, Augmentation] = {
         "paper+intensity": RandomFineTuningIntensity(),
         "strong": RandomStrongIntensity(),
@@ -200,5 +244,5 @@ def fine_tuning_views(num_classes: int, augmentation: str = "paper", mixup_alpha
         spatial=(RandomStrongSpatial() if strong else RandomSpatial()) if augmented else None,
         elastic=elastic if augmented else None,
         intensity=intensities.get(augmentation),
-        mixup=Mixup(mixup_alpha) if mixup_alpha else None,
+        mixup=mixup,
     )

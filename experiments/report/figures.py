@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundles.run import REPOSITORY
 from release.pictures import shrink_picture
 from release.results import EVALUATIONS, MAIN_EVALUATION
 
+from ..cells import bundle_of
 from ..plots import draw_dice, draw_training_curves, labelled_order
 from .numbers import number_of
 from .runs import Group, Run
@@ -86,4 +88,5 @@ def pictures_section(group: Group) -> str:
 
 def terms_of(group: Group) -> str:
     """Say where the terms of the volumes are that are shown."""
-    return f"The terms of the volumes are in `bundle_{group.dataset}/docs/data_license.txt`.\n"
+    bundle = bundle_of(group.dataset).relative_to(REPOSITORY).as_posix()
+    return f"The terms of the volumes are in `{bundle}/docs/data_license.txt`.\n"

@@ -25,6 +25,7 @@ class Run:
         cell: which run it is.
         dice: test Dice by evaluation and structure, the mean over structures as "mean"; None for a structure that is
             in no volume.
+        iou: mean test IoU by evaluation, of photographs; empty for volumes.
         ranked: Dice and name of each test volume, the worst first.
         validation: points (step, Dice); empty if they were not kept.
         device: that it ran on.
@@ -33,6 +34,7 @@ class Run:
 
     cell: Cell
     dice: Mapping[str, Mapping[str, Any]]
+    iou: Mapping[str, float]
     ranked: Sequence[tuple[float, str]]
     validation: Sequence[tuple[float, float]]
     device: str
@@ -106,6 +108,7 @@ def _read_run(path: Path) -> Run:
     return Run(
         cell,
         {name: result["evaluations"][name]["mean_dice"] for name in EVALUATIONS},
+        {name: own["mean_iou"]["mean"] for name, own in result["evaluations"].items() if "mean_iou" in own},
         sorted((volume["mean"], volume["id"]) for volume in volumes if volume["mean"] is not None),
         [(epoch * cell.schedule.steps_per_epoch, value) for epoch, value in curve],
         result["device"],

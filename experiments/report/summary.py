@@ -33,7 +33,7 @@ def summary_of(groups: Sequence[Group]) -> str:
     """
     longest: dict[str, Group] = {}
     for group in groups:  # those of a dataset come with the longest schedule first
-        if any(run.cell.row in _ROWS for run in group.runs):
+        if any(run.cell.row in _ROWS and run.number in _LABELLED for run in group.runs):
             longest.setdefault(group.dataset, group)
     return "\n".join(_table(group) for group in longest.values())
 

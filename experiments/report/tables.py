@@ -72,9 +72,10 @@ def _evaluation(
     """Write the table of one evaluation, the gains over the baseline, and whether the paper's order holds."""
     numbers = sorted({run.number for line in lines for run in select(runs, line)}, key=labelled_order)
     structures = [name for name in dict.fromkeys(chain(*(run.dice[evaluation] for run in runs))) if name != "mean"]
+    further = ["IoU"] if any(run.iou for run in runs) else []
     means = [
-        f"| labelled | row | runs | Dice | {' | '.join(structures)} | paper | ours − paper |",
-        f"|---|---|---|---|{'---|' * len(structures)}---|---|",
+        f"| labelled | row | runs | {' | '.join(['Dice', *further, *structures])} | paper | ours − paper |",
+        f"|---|---|---|---|{'---|' * len([*further, *structures])}---|---|",
     ]
     gains = ["| labelled | gain | pairs | mean ± standard error |", "|---|---|---|---|"]
     for number in numbers:
@@ -85,6 +86,7 @@ def _evaluation(
                 entries = [
                     runs_and_draws(chosen),
                     spread_of(dice),
+                    *(mean_of(run.iou[evaluation] for run in chosen) for _ in further),
                     *(mean_of(run.dice[evaluation].get(name) for run in chosen) for name in structures),
                     "–" if paper is None else number_of(paper),
                     "–" if paper is None else f"{statistics.mean(dice) - paper:+.3f}",

@@ -88,14 +88,15 @@ def test_every_config_is_tested_here():
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [*(("acdc", config) for config in WORKFLOWS), ("prostate", "train"), ("mmwhs", "train")],
+    [*(("acdc", config) for config in WORKFLOWS), *((name, "train") for name in ("prostate", "mmwhs", "cityscapes"))],
 )
 def test_has_the_properties_that_monai_defines(request, tmp_path, name, config):
     phantom = request.getfixturevalue("phantom" if name == "acdc" else f"{name}_phantom")
     configs = phantom.bundle / "configs"
-    num_classes = len(contents(phantom.bundle)[config]["class_names"])
+    content = contents(phantom.bundle)[config]
+    network = {"num_classes": len(content["class_names"]), "in_channels": content["network_def"].get("in_channels", 1)}
     for name in ("model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
-        save_atomically(UNet2d(num_classes=num_classes).state_dict(), tmp_path / "models" / name)
+        save_atomically(UNet2d(**network).state_dict(), tmp_path / "models" / name)
     settings = phantom.settings(config, tmp_path)
     if config == "inference":
         settings["input"] = phantom.image(next(iter(phantom.items)))

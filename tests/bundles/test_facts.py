@@ -51,13 +51,49 @@ def test_views_are_the_papers_share_of_the_smaller_side(tmp_path):
         ({"channel": -1}, "the index of a channel"),
         ({"slice_axis": "z"}, '"thickest" or "fixed"'),
         ({"crop_size": 97}, "crop_size must be at most 96, a side of image_size, got 97"),
-        ({"modality": "US"}, '"MR" or "CT"'),
+        ({"modality": "US"}, '"MR" or "CT" or "RGB", got'),
+        ({"crop_share": [0.5, 1.0]}, r"has crop_share, which only photographs have \(modality MR\): leave that out"),
+        ({"num_labelled": 0}, "num_labelled must be a whole number from 1, got 0"),
         ({"colour": "red"}, "has colour, which is no fact. There are: class_names"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, changes, message):
     with pytest.raises(FactsError, match=message):
         read_facts(write(tmp_path, **changes))
+
+
+PHOTOGRAPHS = {"class_names": ["background", "road"], "image_size": [64, 96], "modality": "RGB"}
+
+
+def write_photographs(folder, **changes):
+    path = folder / "facts.json"
+    path.write_text(json.dumps({**PHOTOGRAPHS, **changes}))
+    return path
+
+
+def test_photographs_have_no_pixel_size(tmp_path):
+    facts = read_facts(write_photographs(tmp_path))
+    assert facts.is_photographs and facts.spacing_mm is None and facts.crop_size is None
+    assert facts.channels == ("red", "green", "blue") and facts.crop_share == (0.5, 1.0)
+    assert not read_facts(write(tmp_path)).is_photographs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"spacing_mm": 1.5, "largest_component": True},
+            "has spacing_mm, largest_component, which photographs have not",
+        ),
+        ({"n4_shrink": None}, r"has n4_shrink, which photographs have not \(modality RGB\): leave that out"),
+        ({"crop_share": [0.8, 0.5]}, "crop_share must be a list of the smallest and the largest, above 0 and up to 1"),
+        ({"crop_share": [0.5, 2]}, "crop_share must be"),
+        ({"image_size": [64, 90]}, "two multiples of 32"),
+    ],
+)
+def test_what_photographs_cannot_have_is_refused(tmp_path, changes, message):
+    with pytest.raises(FactsError, match=message):
+        read_facts(write_photographs(tmp_path, **changes))
 
 
 def test_missing_facts_are_named(tmp_path):

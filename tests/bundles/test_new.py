@@ -59,6 +59,19 @@ def test_makes_a_whole_bundle(facts, tmp_path, capsys):
     assert "All configs are what" in capsys.readouterr().out
 
 
+def test_makes_a_bundle_of_photographs(cityscapes_phantom, tmp_path, capsys):
+    content = json.loads((cityscapes_phantom.bundle / FACTS_FILE).read_text())
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps({**content, "dataset_dir": str(cityscapes_phantom.dataset_dir)}))
+    new("streets", str(path), str(tmp_path))
+    assert "`python -m bundles draw " in capsys.readouterr().out
+    page = (tmp_path / "bundle_streets" / "docs" / "README.md").read_text()
+    assert "in photographs. Its encoder" in page and "contrastive loss (GR)" in page and "clinical" not in page
+    metadata = json.loads((tmp_path / "bundle_streets" / "configs" / "metadata.json").read_text())
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 3
+    assert "24/25 person" in metadata["label_classes"] and "photographs" in metadata["description"]
+
+
 @pytest.mark.parametrize("name", ["Liver", "1liver", "my-liver", "../liver", ""])
 def test_names_that_no_folder_should_have(facts, tmp_path, name):
     with pytest.raises(FactsError, match="name must begin with a lower-case letter"):
@@ -122,7 +135,9 @@ def test_metadata_that_cannot_be_read_are_not_made_up(tmp_path, text):
 
 
 def test_a_bundle_that_there_is_not():
-    with pytest.raises(FactsError, match="name must be acdc, mmwhs, prostate or a folder with a dataset.json, got 'x'"):
+    with pytest.raises(
+        FactsError, match="name must be acdc, cityscapes, mmwhs, prostate or a folder with a dataset.json, got 'x'"
+    ):
         write("x")
 
 

@@ -45,7 +45,8 @@ def in_the_bundle(monkeypatch):
 @pytest.mark.parametrize(("document", "command"), documented())
 def test_documented_commands_pass(monkeypatch, document, command):
     folder = next((parent for parent in document.parents if parent.name.startswith("bundle_")), BUNDLE)
-    command = command.replace("bundle_kidney", "bundle_acdc")
+    # The last is where MONAI Label puts a bundle.
+    command = command.replace("bundle_kidney", "bundle_acdc").replace("monaibundle/model/", "")
     monkeypatch.chdir(REPOSITORY if "bundle_acdc/configs" in command else folder)
     check_arguments(shlex.split(command))
 
@@ -165,7 +166,21 @@ def test_defaults_of_other_bundles(monkeypatch, bundle):
                 check_arguments(shlex.split(f"{TRAIN} {slip}"))
 
 
-@pytest.mark.parametrize("bundle", ["bundle_prostate", "bundle_mmwhs"])
+@pytest.mark.parametrize("option", ["spacing_mm 1", "n4_shrink [4,4,1]", "crop_size 100", "slice_axis fixed"])
+def test_options_of_volumes_are_none_of_photographs(monkeypatch, option):
+    monkeypatch.chdir(REPOSITORY / "bundle_cityscapes")
+    check_arguments(shlex.split(f"{TRAIN} --num_labelled 200 --image_size [128,256] --augmentation none"))
+    with pytest.raises(CommandLineError, match=f"--{option.split()[0]} is no option: configs/train.json has no"):
+        check_arguments(shlex.split(f"{TRAIN} --{option}"))
+
+
+def test_photographs_have_no_uncertainty(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "bundle_cityscapes")
+    with pytest.raises(CommandLineError, match=r"--uncertainty is no option: configs/inference\.json has no"):
+        check_arguments(shlex.split(f"{INFERENCE} --uncertainty True"))
+
+
+@pytest.mark.parametrize("bundle", ["bundle_prostate", "bundle_mmwhs", "bundle_cityscapes"])
 @pytest.mark.parametrize("value", ["all", "single"])
 def test_an_option_of_other_bundles_is_explained(monkeypatch, bundle, value):
     monkeypatch.chdir(REPOSITORY / bundle)

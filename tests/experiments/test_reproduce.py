@@ -135,7 +135,7 @@ def test_recipes_beyond_the_paper(tmp_path, results, cells):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": 9}, "table must be one of 2, 3, 4, 5, 6, 7, beyond, got 9"),
+        ({"table": 9}, "table must be one of 2, 3, 4, 5, 6, 7, 8, streets, beyond, got 9"),
         ({"dataset": "brain"}, "dataset must be one of acdc.* got 'brain'"),
         ({"table": 5}, "dataset must be one of prostate, mmwhs for table 5, got 'acdc'"),
         ({"schedule": "short"}, "schedule must be one of full, reduced, smoke, got 'short'"),

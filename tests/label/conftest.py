@@ -17,6 +17,8 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
+from bundles.facts import FACTS_FILE, read_facts
+from bundles.write import bundles_of_repository
 from common.checkpoints import save_atomically, select_parts
 from common.networks import UNet2d
 from label.server import LabelServer, copy_app, serve
@@ -24,7 +26,8 @@ from phantom import write_acdc_phantom, write_reoriented
 from release.export import export
 from tests.places import REPOSITORY
 
-BUNDLES = sorted(path.parents[1].name for path in REPOSITORY.glob("bundle_*/configs/inference.json"))
+# Those of volumes: MONAI Label is not offered for photographs.
+BUNDLES = [bundle.name for bundle in bundles_of_repository() if not read_facts(bundle / FACTS_FILE).is_photographs]
 UNTRAINED = "bundle_untrained"  # the first bundle once more, with pre-trained weights only
 ANNOTATED, UNSEEN = ("patient001", "patient002"), "patient003"
 ORIENTATIONS = ("SAR", "RPI")

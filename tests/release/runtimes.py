@@ -20,15 +20,16 @@ CONFIG = "configs/inference.json"
 def main(volume):
     files = {"ckpt_file": "models/model.pt", "meta_file": "configs/metadata.json", "config_file": CONFIG}
     ckpt_export("network_def", filepath="models/model.ts", **files)
-    axes = {"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n", 2: "h", 3: "w"}}
-    options = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": axes}
-    onnx_export(
-        "network_def", filepath="models/model.onnx", input_shape=[2, 1, 64, 96], converter_kwargs=options, **files
-    )
     parser = ConfigParser()
     parser.read_config(CONFIG)
     image = parser.get_parsed_content("preprocessing")({"image": volume})["image"]
-    stack = image.as_tensor().permute(3, 0, 1, 2).contiguous()  # (1, H, W, slices) to (slices, 1, H, W)
+    stack = image.as_tensor().permute(3, 0, 1, 2).contiguous()  # (C, H, W, slices) to (slices, C, H, W)
+    if stack.dtype == torch.uint8:  # a photograph
+        stack = stack / 255
+    shape = [2, stack.shape[1], 64, 96]
+    axes = {"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n", 2: "h", 3: "w"}}
+    options = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": axes}
+    onnx_export("network_def", filepath="models/model.onnx", input_shape=shape, converter_kwargs=options, **files)
     with torch.no_grad():
         logits = load(Path.cwd().name, bundle_dir="..", device="cpu").eval()(stack)
         scripted = torch.jit.load("models/model.ts")(stack)

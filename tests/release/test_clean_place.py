@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 from monai.bundle import verify_metadata
+from PIL import Image
 
 from tests.phantoms import Phantom, as_text
 from tests.places import BUNDLES, SHARED_DATA
@@ -21,6 +22,7 @@ REAL = {  # a real volume, if there is one
     "acdc": "acdc/training/patient001/patient001_frame01.nii.gz",
     "prostate": "prostate/Task05_like/imagesTr/*.nii.gz",
     "mmwhs": "mmwhs/mr_train/*_image.nii.gz",
+    "cityscapes": "camvid/test/image/*.jpg",
 }
 WEIGHTS = ["model.pt", "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
 # To start processes takes longer than to preprocess the phantoms.
@@ -105,6 +107,10 @@ def test_every_stage_leaves_its_files_in_the_bundle(found, phantom):
     scores = json.loads((bundle / "output" / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))["mean_dice"]
     assert {*scores, "background"} == {*classes, "mean"}
     path = phantom.image(last_of(phantom))
+    if path.suffix == ".png":
+        labels = Image.open(bundle / "output" / "inference" / f"{path.stem}_seg.png")
+        assert labels.size == Image.open(path).size
+        return
     image = nibabel.load(path)
     labels = nibabel.load(bundle / "output" / "inference" / path.name.replace(".nii", "_seg.nii"))
     assert labels.shape == image.shape[:3] and np.array_equal(labels.affine, image.affine)
@@ -135,7 +141,8 @@ def test_other_runtimes_give_the_same_labels(found, phantom, archive):
     volumes = [*sorted(SHARED_DATA.glob(REAL[name.removeprefix("bundle_")])), phantom.image(last_of(phantom))]
     run_clean(place / name, Path(__file__).with_name("runtimes.py"), volumes[0], place / "compared.json")
     compared = json.loads((place / "compared.json").read_text(encoding="utf-8"))
-    assert compared["stack"][0] >= 7 and len(compared["labels"]) > 1
+    assert compared["stack"][0] >= 7 or compared["stack"][1] == 3  # a photograph is one slice
+    assert len(compared["labels"]) > 1
     for runtime in ("torchscript", "onnx"):
         assert compared[runtime]["largest difference"] < 1e-4, compared
         # A network after two steps hardly prefers one class to another: some pixels are ties but for rounding.

@@ -63,7 +63,7 @@ class CachedTransformd(MapTransform, InvertibleTransform):
         return fingerprint(self.transform)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with the (C, X, Y, Z) float32 volume in place of its path.
+        """Return the data with the (C, X, Y, Z) volume in place of its path, float32 or, if it has 8 bits, uint8.
 
         Whether it was computed or read makes no difference to the result: of the metadata, affine, original affine,
         spatial shape, pixdim, hash of the voxels, box of the body and file name are left, and the trace of transforms
@@ -102,9 +102,10 @@ class CachedTransformd(MapTransform, InvertibleTransform):
 
 def _pack(volume: MetaTensor) -> dict[str, Any]:
     """Return a volume as tensors and plain containers, which `torch.load(weights_only=True)` accepts."""
+    kept = torch.uint8 if volume.dtype == torch.uint8 else torch.float32
     return {
         # A crop is a view: without the copy, everything that was cropped away would be stored with it.
-        "volume": volume.as_tensor().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format),
+        "volume": volume.as_tensor().to("cpu", kept).clone(memory_format=torch.contiguous_format),
         "meta": {key: _plain(volume.meta[key]) for key in _KEPT_META if key in volume.meta},
         "applied_operations": _plain(volume.applied_operations),
     }

@@ -15,9 +15,12 @@ from __future__ import annotations
 from .acdc_folders import acdc as acdc
 from .acdc_folders import acdc_end_systole as acdc_end_systole
 from .acdc_folders import acdc_further_frames as acdc_further_frames
+from .camvid_folders import camvid as camvid
+from .cityscapes_folders import cityscapes as cityscapes
 from .decathlon_prostate import msd_prostate as msd_prostate
 from .folders import further_image_ids as further_image_ids
 from .folders import image_label_folders as image_label_folders
 from .json_lists import json_datalist as json_datalist
 from .json_lists import listed_labels as listed_labels
 from .mmwhs_files import mmwhs as mmwhs
+from .photograph_folders import photograph_label_folders as photograph_label_folders

@@ -3,7 +3,7 @@
 These are the spatial augmentations of the paper (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511): random crops for
 the views of the global contrastive stage, affine maps and elastic deformations for fine-tuning. The paper's local stage
 has none, because there two views must agree position by position; the views of dense strategies are moved windows, and
-know which of their pixels show the same place.
+know which of their pixels show the same place. Photographs have crops in their own proportions.
 
 Every random transform draws its parameters on the CPU (``draw``) and hands them to a function that applies them, so
 that known parameters can be applied too. Nothing loops over images and nothing waits for the device.
@@ -20,3 +20,5 @@ from .crop import RandomCropResize as RandomCropResize
 from .elastic import RandomElastic as RandomElastic
 from .elastic import RandomFineElastic as RandomFineElastic
 from .window import RandomWindow as RandomWindow
+from .zoom import RandomLabelledZoom as RandomLabelledZoom
+from .zoom import RandomZoom as RandomZoom

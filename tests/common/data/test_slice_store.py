@@ -48,6 +48,20 @@ def test_what_was_written_is_mapped(tmp_path, labelled, recwarn):
     assert not recwarn.list
 
 
+def test_photographs_take_a_byte_for_each_value(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (5, 3, 4, 6), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(4, (5, 4, 6), dtype=torch.uint8, generator=generator)
+    shape = StoreShape(5, 4, 6, True, channels=3, eight_bit=True)
+    with (tmp_path / "a").open("w+b") as file:
+        write_store(file, [(images[:2], labels[:2]), (images[2:], labels[2:])], shape)
+        store = MappedStore(file, shape)
+    assert shape.num_bytes == (tmp_path / "a").stat().st_size == 5 * 4 * 6 * (3 + 1)
+    assert torch.equal(store.images, images) and torch.equal(store.labels, labels)
+    indices = torch.tensor([3, 1])
+    assert all(torch.equal(*pair) for pair in zip(store.copy(indices), (images[indices], labels[indices]), strict=True))
+
+
 @pytest.mark.parametrize("missing", [["MADV_WILLNEED", "MADV_DONTNEED"], []], ids=["Windows", "Linux"])
 def test_slices_that_begin_within_a_page(tmp_path, monkeypatch, missing):
     for name in missing:

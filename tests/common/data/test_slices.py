@@ -23,6 +23,24 @@ def volume(depth, value, label=None):
     return {"image": image} if label is None else {"image": image, "label": torch.full((1, 4, 6, depth), float(label))}
 
 
+def photograph(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {"image": torch.randint(256, (3, 4, 6, 1), dtype=torch.uint8, generator=generator)}
+
+
+@pytest.mark.parametrize("in_memory_gib", [1.0, 0.0], ids=["in memory", "in a file"])
+def test_photographs_keep_their_8_bits_and_batches_have_a_unit_range(tmp_path, in_memory_gib):
+    photographs = [photograph(seed) for seed in range(5)]
+    slices = Slices.from_volumes(photographs, in_memory_gib=in_memory_gib, cache_dir=tmp_path)
+    assert slices.images.dtype == torch.uint8 and slices.images.shape == (5, 3, 4, 6)
+    stored = torch.stack([photograph["image"][..., 0] for photograph in photographs])
+    assert torch.equal(slices.images, stored)
+    indices = torch.tensor([4, 0, 0])
+    images, labels = slices.take(indices)
+    assert labels is None and images.dtype == torch.float32 and torch.equal(images, stored[indices] / 255)
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == ([] if in_memory_gib else [5 * 3 * 4 * 6])
+
+
 def test_slices_keep_the_order_of_volumes_and_levels():
     slices = Slices.from_volumes([volume(3, 1, label=2), volume(2, 5, label=3)])
     assert slices.images.shape == (5, 1, 4, 6) and slices.labels.shape == (5, 4, 6)
@@ -53,10 +71,15 @@ def test_no_volume():
 @pytest.mark.parametrize(
     ("volumes", "message"),
     [
-        ([volume(2, 1), volume(2, 1, label=1)], r"\(4, 6, False\) of volume 0 and \(4, 6, True\) of volume 1"),
-        ([{"image": torch.zeros(1, 4, 6, 2)}, {"image": torch.zeros(1, 6, 4, 2), "id": "a"}], r"\(6, 4, False\) of a"),
+        ([volume(2, 1), volume(2, 1, label=1)], r"\(4, 6, False, 1, False\) of volume 0 and \(4, 6, True, 1"),
+        (
+            [{"image": torch.zeros(1, 4, 6, 2)}, {"image": torch.zeros(1, 6, 4, 2), "id": "a"}],
+            r"\(6, 4, False, 1, False\) of a",
+        ),
+        ([volume(2, 1), {"image": photograph(1)["image"][:1]}], r"\(4, 6, False, 1, True\) of volume 1"),
+        ([photograph(1), {"image": photograph(1)["image"][:2]}], r"\(4, 6, False, 2, True\) of volume 1"),
     ],
-    ids=["labels of some", "sizes"],
+    ids=["labels of some", "sizes", "8 bits", "channels"],
 )
 def test_volumes_that_do_not_go_together(volumes, message):
     with pytest.raises(ValueError, match=f"volumes must have slices of one size, and labels all or none.*{message}"):

@@ -144,6 +144,18 @@ def test_a_teacher_that_has_not_learnt_the_labelled_volumes_teaches_nothing(capl
     assert ("its Dice of wall on the labelled volumes is 0.67" in caplog.text) != used
 
 
+@pytest.mark.parametrize(("least_mean_fit", "used"), [(0.4, True), (0.9, False)])
+def test_where_not_every_volume_has_every_structure_the_mean_counts(caplog, least_mean_fit, used):
+    options = {"every_structure": False, "least_mean_fit": least_mean_fit}
+    # It finds the core nowhere, and the whole of the wall: a Dice of almost 1 and of 0.
+    handler, slices = make(0 * volume(), network=Threshold(), rounds=1, **options)
+    handler.slices.labelled.labels[0, 2, 2] = 1
+    handler.slices.labelled.labels[1, 6, 6] = 2
+    run(handler)
+    assert slices.is_labelled == used
+    assert ("its mean Dice on the labelled volumes is 0." in caplog.text) == (not used)
+
+
 def test_a_structure_that_no_label_has_is_not_missed():
     handler, slices = make(volume().clamp(max=1.0))
     slices.labelled.labels.clamp_(max=1)

@@ -102,6 +102,14 @@ def test_images_are_tiled_row_by_row(count, num_images, rows, columns):
             assert torch.equal(tile, images[row * columns + column, 0])
 
 
+def test_photographs_keep_their_colours(shown):
+    images = torch.rand(4, 3, 2, 5)
+    engine = SimpleNamespace(state=SimpleNamespace(batch=(images, None), iteration=1))
+    BatchPictures("").write(engine)
+    tiled = shown["batch/images"]
+    assert tiled.shape == (3, 4, 10) and torch.equal(tiled[:, 2:, :5], images[2])
+
+
 def test_intensities_beyond_the_range_are_clipped():
     tiled = BatchPictures("")._tile(torch.tensor([-1.0, 0.25, 3.0]).view(1, 1, 1, 3))
     assert tiled.tolist() == [[0, 0.25, 1]]

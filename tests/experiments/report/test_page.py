@@ -25,7 +25,12 @@ def test_rows_are_those_of_the_table_in_its_order_and_the_others_are_only_counte
     assert rows["GD+LR"]["paper"] == ".725" and rows["GD+LR"]["ours − paper"] == "-0.125"
     assert "not run" not in evaluations(text)[TITLES[0]].split("Gains")[0]
     draws = draws_of(bundle_of("acdc") / "configs" / "splits.json")
-    grid = {cell.key for table in TABLES if table != 5 for cell in cells_of(table, "acdc", SCHEDULES["reduced"], draws)}
+    grid = {
+        cell.key
+        for table in TABLES
+        if "acdc" in TABLES[table].rows
+        for cell in cells_of(table, "acdc", SCHEDULES["reduced"], draws)
+    }
     assert f"\n3 of {len(grid)} cells of the grid (all tables and draws, seed 0) were run." in text
 
 

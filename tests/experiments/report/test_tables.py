@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.grid import TABLES
-from experiments.recipes import RECIPES
+from experiments.recipes import PHOTOGRAPH_RECIPES, RECIPES
 
 from .made_up import TITLES, change, evaluations, main_rows, make_cell, make_report, tables, write
 
@@ -27,6 +27,24 @@ def test_means_spreads_and_differences_are_computed(tmp_path):
             assert float(row[name]) == pytest.approx(statistics.mean(dice) - 0.1 + 0.1 * i, abs=5e-4)
         assert (row["labelled"], row["runs"], row["paper"]) == ("1", "3 (3 draws)", ".691")
         assert float(row["ours − paper"]) == pytest.approx(statistics.mean(dice) - 0.691, abs=5e-4)
+
+
+def test_photographs_have_the_iou_beside_dice(tmp_path):
+    cell = replace(make_cell("random", 25, dataset="camvid"), recipe=PHOTOGRAPH_RECIPES["paper"])
+    path = write(tmp_path, cell, 0.5)
+
+    def add_iou(result):
+        for number, own in enumerate(result["evaluations"].values()):
+            own["mean_iou"] = {"mean": 0.3 + 0.01 * number}
+
+    change(path, add_iou)
+    heading = f'Table "streets": {TABLES["streets"].title}'
+    text = make_report(tmp_path)
+    row = main_rows(text, heading, "25")["random"]
+    assert (row["Dice"], row["IoU"], row["paper"]) == (".600", ".300", "–")
+    last = tables(list(evaluations(text, heading).values())[-1])[0][0]
+    assert last["IoU"] == ".330"
+    assert "| random weights |" not in text  # of the short table, whose columns are other numbers
 
 
 def test_seeds_are_pooled_and_one_run_has_no_spread(tmp_path):
