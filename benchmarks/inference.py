@@ -29,7 +29,7 @@ import torch
 from benchmarks import harness
 from benchmarks.prepare import ACDC_SIZE, volume_files
 from bundles.run import REPOSITORY, load_config
-from common import segmentation
+from common import outputs, segmentation
 from common.checkpoints import save_atomically
 from common.engines.precision import resolve_precision
 
@@ -97,7 +97,7 @@ def measure(
         seconds = harness.time_in_turn(runs, repetitions, warm_up, device)
         profiles = [case.profile[warm_up:] for case in cases]
         memory = [harness.peak_memory_mib(run, device) for run in runs.values()]
-        name = segmentation.segmentation_path(str(image), "").name
+        name = outputs.segmentation_path(str(image), "").name
         labels = [np.asanyarray(nibabel.load(root / case.n4 / case.contender / name).dataobj) for case in cases]
         shape = nibabel.load(image).shape
 
@@ -238,7 +238,7 @@ def _case(contender: str, n4: str, settings: Mapping[str, Any], exported: Path) 
     stages: dict[tuple[Any, str], str] = {
         (itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3, "Update"): "N4 in ITK",
         (type(inferer), "__call__"): "network",
-        (segmentation, "save_segmentation"): "writing",
+        (outputs, "save_segmentation"): "writing",
     }
     for transforms, stage in ((preprocessing, "rest of preprocessing"), (postprocessing, "back to the native grid")):
         for kind in map(type, transforms.transforms):

@@ -42,7 +42,7 @@ def volume_dice(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     Raises:
         ValueError: if the shapes differ or a value is not a class.
     """
-    return _dice(class_counts(prediction, label, num_classes))
+    return dice_of_counts(class_counts(prediction, label, num_classes))
 
 
 def class_counts(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
@@ -76,7 +76,8 @@ def class_counts(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     return torch.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])
 
 
-def _dice(counts: Tensor) -> Tensor:
+def dice_of_counts(counts: Tensor) -> Tensor:
+    """Return the Dice of every class, (..., C), from counts (..., 3, C) as `class_counts` makes them; NaN for 0 / 0."""
     both, predicted, labelled = counts.unbind(-2)
     return 2 * both / (predicted + labelled)
 
@@ -136,12 +137,12 @@ class SetDice(VolumeDice):
 
     def of_volumes(self) -> Tensor:
         """Return the Dice of the images so far, (N, C - 1); NaN for a class that one has not."""
-        return _dice(self.get_buffer())
+        return dice_of_counts(self.get_buffer())
 
     def of_set(self) -> dict[str, Tensor]:
         """Return "mean_dice" and "mean_iou", each (C - 1,): over all images taken together; NaN for a class in none."""
         counts = self.get_buffer().sum(0)
-        return {"mean_dice": _dice(counts), "mean_iou": _iou(counts)}
+        return {"mean_dice": dice_of_counts(counts), "mean_iou": _iou(counts)}
 
     def aggregate(self) -> Tensor:
         """Average over classes; a scalar."""

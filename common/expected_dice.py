@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from .files import atomic_file
@@ -96,10 +97,10 @@ def rank_correlation(pairs: Pairs) -> float | None:
     """Compute Spearman's rank correlation; None for fewer than three cases, or if one side is all the same."""
     if len(pairs) < _FEWEST:
         return None
-    ranks = [_ranks(values) for values in np.array(pairs, np.float64).T]
-    if any(np.ptp(values) == 0 for values in ranks):
+    expected, true = np.array(pairs, np.float64).T
+    if np.ptp(expected) == 0 or np.ptp(true) == 0:
         return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(spearmanr(expected, true).statistic)
 
 
 def calibration(pairs: Pairs) -> dict[str, float | int | None]:
@@ -188,10 +189,3 @@ def _draw(axis: Axes, pairs: Pairs, dots: str) -> None:
         axis.set_xlim(low, high)
         axis.set_ylim(low, high)
     axis.set_aspect("equal")
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 0; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + ends - 1) / 2)[inverse]

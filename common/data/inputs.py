@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .datalists import listed_labels
@@ -18,7 +18,7 @@ from .volume_files import DatasetError, entries, few, is_volume, kind_of_pair, p
 
 logger = logging.getLogger(__name__)
 
-_Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _LABEL_NAME = re.compile(r"(^|[_.-])(gt|seg|segmentation|labels?|masks?|uncertainty)$", re.IGNORECASE)
 _LABEL_FOLDER = re.compile(r"labels?(Tr|Ts)?", re.IGNORECASE)
@@ -27,7 +27,7 @@ _OTHER_FORMATS = re.compile(
 )
 
 
-def images(dataset_dir: _Paths, second: _Paths | None = None) -> list[dict[str, str]]:
+def images(dataset_dir: Paths, second: Paths | None = None) -> list[dict[str, str]]:
     """List the images to be segmented.
 
     Args:
@@ -44,22 +44,40 @@ def images(dataset_dir: _Paths, second: _Paths | None = None) -> list[dict[str, 
             segmentations.
         ValueError: if the two names are given different values.
     """
+    return list_once(dataset_dir, second, _images, stem)
+
+
+def list_once(
+    dataset_dir: Paths, second: Paths | None, files_of: Callable[[Path], list[Path]], name_of: Callable[[Path], str]
+) -> list[dict[str, str]]:
+    """List the files to be segmented of one kind, see `images`.
+
+    Args:
+        dataset_dir: see `images`.
+        second: see `images`.
+        files_of: returns the files that are meant by a path.
+        name_of: returns the name of a file without its suffix.
+
+    Raises:
+        DatasetError: if nothing is given, or two files have one name, and so would their segmentations.
+        ValueError: if the two names are given different values.
+    """
     if second is not None and second != dataset_dir:
         raise ValueError(
             f"dataset_dir and input are two names for what is segmented, got {dataset_dir!r} and {second!r}. Give one."
         )
     paths = [dataset_dir] if isinstance(dataset_dir, (str, os.PathLike)) else list(dataset_dir)
-    found = list(dict.fromkeys(image for path in paths for image in _images(Path(path))))
-    names = [stem(image) for image in found]
+    found = list(dict.fromkeys(file for path in paths for file in files_of(Path(path))))
+    names = [name_of(file) for file in found]
     counts = Counter(names)
-    if repeated := [str(image) for image, name in zip(found, names, strict=True) if counts[name] > 1]:
+    if repeated := [str(file) for file, name in zip(found, names, strict=True) if counts[name] > 1]:
         raise DatasetError(
             f"input must have each name once, since segmentations are called like their images; got {few(repeated)}. "
             "Segment them one after another, each with an output_dir of its own."
         )
     if not found:
         raise DatasetError("input must be a file, a folder or a list of them, got an empty list.")
-    return [{"id": name, "image": str(image)} for name, image in zip(names, found, strict=True)]
+    return [{"id": name, "image": str(file)} for name, file in zip(names, found, strict=True)]
 
 
 def images_beside(items: Iterable[Mapping[str, str]], number: int) -> list[dict[str, str]]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
+from .inputs import Paths, list_once
 from .photographs import SUFFIXES, is_photograph, photographs_in
 from .volume_files import DatasetError, entries, few
 
 logger = logging.getLogger(__name__)
-
-_Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _LABEL_NAME = re.compile(
     r"(^|[_.-])(gt|seg|overlay|segmentation|labels?|masks?|color|(label(Train)?|instance)Ids)$", re.IGNORECASE
@@ -26,7 +23,7 @@ _LABEL_NAME = re.compile(
 _KINDS = ", ".join(SUFFIXES)
 
 
-def photographs(dataset_dir: _Paths, second: _Paths | None = None) -> list[dict[str, str]]:
+def photographs(dataset_dir: Paths, second: Paths | None = None) -> list[dict[str, str]]:
     """List the photographs to be segmented.
 
     Args:
@@ -42,21 +39,7 @@ def photographs(dataset_dir: _Paths, second: _Paths | None = None) -> list[dict[
             name, and so would their segmentations.
         ValueError: if the two names are given different values.
     """
-    if second is not None and second != dataset_dir:
-        raise ValueError(
-            f"dataset_dir and input are two names for what is segmented, got {dataset_dir!r} and {second!r}. Give one."
-        )
-    paths = [dataset_dir] if isinstance(dataset_dir, (str, os.PathLike)) else list(dataset_dir)
-    found = list(dict.fromkeys(file for path in paths for file in _photographs(Path(path))))
-    counts = Counter(file.stem for file in found)
-    if repeated := [str(file) for file in found if counts[file.stem] > 1]:
-        raise DatasetError(
-            f"input must have each name once, since segmentations are called like their photographs; got "
-            f"{few(repeated)}. Segment them one after another, each with an output_dir of its own."
-        )
-    if not found:
-        raise DatasetError("input must be a file, a folder or a list of them, got an empty list.")
-    return [{"id": file.stem, "image": str(file)} for file in found]
+    return list_once(dataset_dir, second, _photographs, lambda file: file.stem)
 
 
 def _photographs(path: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.pseudo_labelled import PseudoLabelled
-from ..evaluation import volume_dice
+from ..evaluation import class_counts, dice_of_counts, volume_dice
 from .batch_norm import BatchNormStatistics
 
 logger = logging.getLogger(__name__)
@@ -155,9 +155,7 @@ class SelfTraining:
         try:
             self.teacher.eval()
             if first:
-                images, labels = slices.labelled.take(torch.arange(len(slices.labelled)))
-                assert labels is not None
-                fit.copy_(volume_dice(self._label_map(images), labels, len(fit)))
+                fit.copy_(self._fit())
             numbers = range(slices.num_volumes)
             bar = tqdm(numbers, desc="Labelling", unit="volume", leave=False, delay=2, disable=not first)
             for number in bar:
@@ -170,6 +168,16 @@ class SelfTraining:
             if first:
                 self.batch_norm.restore()
         return maps, _from_first(fit)
+
+    def _fit(self) -> Tensor:
+        """Return the teacher's Dice (K,) on the labelled slices taken together, of which there may be many."""
+        assert self.slices is not None
+        labelled, counts = self.slices.labelled, []
+        for part in torch.arange(len(labelled)).split(_SLICES_AT_ONCE):
+            images, labels = labelled.take(part)
+            assert labels is not None
+            counts.append(class_counts(self._label_map(images), labels, len(self.class_names)))
+        return dice_of_counts(torch.stack(counts).sum(dim=0))
 
     def _label_map(self, images: Tensor) -> Tensor:
         """Return the teacher's label map (D, H, W) of D slices (D, C, H, W)."""

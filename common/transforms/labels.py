@@ -21,6 +21,16 @@ logger = logging.getLogger(__name__)
 _MOST_OFFSET_VOXELS = 0.5
 
 
+def class_indices(values: Sequence[int] | Mapping[Any, int]) -> dict[int, int]:
+    """Return the class index of each value that label files may have.
+
+    Args:
+        values: class indices, or for each value (a number or its digits) the class index that it stands for.
+    """
+    mapping = dict(values) if isinstance(values, Mapping) else dict(zip(values, values, strict=True))
+    return {int(value): int(index) for value, index in mapping.items()}
+
+
 class MatchLabeld(MapTransform):
     """Check a label against its image, put it on the image's grid, and turn its values into class indices.
 
@@ -46,8 +56,7 @@ class MatchLabeld(MapTransform):
     def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int] | Mapping[Any, int]) -> None:
         super().__init__(keys)
         self.reference = reference
-        mapping = dict(values) if isinstance(values, Mapping) else dict(zip(values, values, strict=True))
-        self.values = {int(value): int(index) for value, index in mapping.items()}
+        self.values = class_indices(values)
         self._map = MapLabelValue(list(self.values), list(self.values.values()), torch.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

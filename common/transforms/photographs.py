@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 
+from .labels import class_indices
 from .volume import VolumeError, listed, volume_name
 
 _MOST_NAMED = 10
@@ -104,8 +105,7 @@ class MatchLabelMapd(MapTransform):
     def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int] | Mapping[Any, int]) -> None:
         super().__init__(keys)
         self.reference = reference
-        mapping = dict(values) if isinstance(values, Mapping) else dict(zip(values, values, strict=True))
-        self.values = {int(value): int(index) for value, index in mapping.items()}
+        self.values = class_indices(values)
         self._is_known = torch.zeros(256, dtype=torch.bool)
         self._index_of = torch.zeros(256, dtype=torch.uint8)
         for value, index in self.values.items():

@@ -23,9 +23,9 @@ from common.data.datalists import image_label_folders
 from common.data.inputs import images
 from common.evaluation import volume_dice
 from common.files import write_text_atomically
+from common.outputs import segmentation_path
 from common.pictures import COLOURS
 from common.records import write_record
-from common.segmentation import segmentation_path
 from phantom.files import reoriented
 
 from ..plots import new_figure, save_figure

@@ -16,13 +16,14 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, Invertd, LoadImaged, ResizeWithPadOrCropd
 
-import common.segmentation as segmentation
+import common.outputs as outputs
 from bundles.run import load_config
 from common.coverage import body_outside
 from common.data.datalists import acdc
 from common.data.nifti import NiftiReader
 from common.files import WriteError
-from common.segmentation import save_segmentation, segment_volumes, segmentation_path
+from common.outputs import save_segmentation, segmentation_path
+from common.segmentation import segment_volumes
 from common.transforms import CheckVolumed
 from tests.places import REPOSITORY
 
@@ -245,7 +246,7 @@ def test_a_bad_file_costs_no_other(tmp_path, caplog, make, message):
         assert float(line.split(",")[1]) == pytest.approx((array > 50).sum() * voxel_ml)
     for name, array in (("a", first), ("z", last)):
         assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "out" / f"{name}_seg.nii.gz").dataobj), array > 50)
-    (error,) = [record.getMessage() for record in caplog.records if record.name == segmentation.__name__][1:]
+    (error,) = [record.getMessage() for record in caplog.records if record.name == "common.segmentation"][1:]
     assert error.startswith("1 of 3 files could not be segmented:\n")
     assert len(error.splitlines()) == 2 and re.search(message, error)
     assert "Wrote 2 of 3 segmentations" in caplog.text
@@ -380,7 +381,7 @@ def test_both_files_or_neither(tmp_path, monkeypatch, caplog, failing):
     def fail(*_, **__):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(segmentation, failing, fail)
+    monkeypatch.setattr(outputs, failing, fail)
     with pytest.raises(SystemExit):
         run([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"], tmp_path / "out", pictures=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -12,6 +12,7 @@ from common.data.content import Content
 from common.data.pseudo_labelled import PseudoLabelled
 from common.data.slices import Slices
 from common.engines import BatchNormStatistics, SelfTraining
+from common.evaluation import volume_dice
 
 INFERER = SimpleInferer()
 NAMES = ["background", "wall", "core"]
@@ -217,3 +218,12 @@ def test_without_slices_nothing_happens():
     assert run(handler) == [0] * 6
     assert handler.rounds == 0 and handler.state_dict() == {"round": 0}
     handler.load_state_dict({"round": 0})
+
+
+def test_the_fit_is_that_of_all_labelled_slices_together(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (3, 8, 8), generator=generator, dtype=torch.uint8)  # unlike in each slice
+    handler, slices = make(volume())
+    slices.labelled.labels = labels
+    monkeypatch.setattr("common.engines.self_training._SLICES_AT_ONCE", 2)  # parts of unequal sizes
+    assert torch.equal(handler._predict()[1], volume_dice(true_labels(), labels, 3))

@@ -13,6 +13,8 @@ from common.losses.dense_contrastive import sample_maps
 from common.strategies import Layout, make_layout
 from reference.dense_loss import dense_loss_by_loops, read_map
 
+from .gradients import cuda_steps, loss_and_gradient, relative_error
+
 strategies = pytest.mark.parametrize("strategy", ["LE", "LX"])
 NUM_POINTS = 3
 
@@ -42,18 +44,6 @@ def places(layout: Layout, num_points: int) -> Tensor:
 def as_maps(vectors: Tensor) -> Tensor:
     """Return maps (N, D, 1, K) that have vectors (N, K, D) at `places`."""
     return vectors.mT[:, :, None]
-
-
-def loss_and_gradient(loss: object, maps: Tensor, *args: object) -> tuple[float, Tensor]:
-    leaf = maps.detach().clone().requires_grad_()
-    value = loss(leaf, *args)  # type: ignore[operator]
-    value.backward()
-    assert leaf.grad is not None
-    return value.item(), leaf.grad
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 def test_maps_are_read_between_their_pixels(generator: torch.Generator) -> None:
@@ -202,15 +192,7 @@ def test_cuda_step_does_not_synchronise(strategy: str, generator: torch.Generato
     maps, points = random_batch(layout, generator)
     loss = loss_of(layout)
     expected = loss(maps, points)
-    leaf, points = maps.cuda().requires_grad_(), points.cuda()
-    loss(leaf, points).backward()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        value = loss(leaf, points)
-        value.backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(value.cpu(), expected)
+    torch.testing.assert_close(cuda_steps(loss, maps, points), expected)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import pytest
 import torch
 from monai.losses import ContrastiveLoss
 from pytorch_metric_learning.losses import NTXentLoss
-from torch import Tensor
 
 from common.losses import GlobalContrastiveLoss
 from common.strategies import Layout, find_strategy, make_layout
 from reference.global_loss import global_loss_by_loops
+
+from .gradients import cuda_steps, loss_and_gradient, relative_error
 
 VARIANTS = [("GR", "ring"), ("GD-", "ring"), ("GD", "ring"), ("GD", "all")]
 variants = pytest.mark.parametrize(("strategy", "gd_pairs"), VARIANTS, ids=["GR", "GD-", "GD ring", "GD all"])
@@ -21,18 +22,6 @@ def layout_of(strategy: str, num_volumes: int, num_partitions: int, gd_pairs: st
     """GR takes as many single slices."""
     num_images = find_strategy(strategy).num_views * num_volumes * num_partitions
     return make_layout(strategy, num_images, num_partitions, gd_pairs)
-
-
-def loss_and_gradient(loss: object, embeddings: Tensor, *args: object) -> tuple[float, Tensor]:
-    leaf = embeddings.detach().clone().requires_grad_()
-    value = loss(leaf, *args)  # type: ignore[operator]
-    value.backward()
-    assert leaf.grad is not None
-    return value.item(), leaf.grad
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 @pytest.mark.parametrize(
@@ -249,15 +238,7 @@ def test_cuda_step_does_not_synchronise(strategy: str, gd_pairs: str, generator:
     embeddings = torch.randn(layout.num_images, 128, generator=generator)
     loss = GlobalContrastiveLoss(layout)
     expected = loss(embeddings)
-    leaf = embeddings.cuda().requires_grad_()
-    loss(leaf).backward()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        value = loss(leaf)
-        value.backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(value.cpu(), expected)
+    torch.testing.assert_close(cuda_steps(loss, embeddings), expected)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1, math.nan])

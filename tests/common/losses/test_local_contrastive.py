@@ -13,6 +13,8 @@ from common.losses.local_contrastive import NEGATIVE_POSITIONS
 from common.strategies import Layout, make_layout
 from reference.local_loss import local_loss_by_loops, negatives_of
 
+from .gradients import cuda_steps, loss_and_gradient, relative_error
+
 NUM_POSITIONS = {1: 13, 3: 17}
 strategies = pytest.mark.parametrize("strategy", ["LR", "LD"])
 region_sizes = pytest.mark.parametrize("region_size", [1, 3], ids=["1x1", "3x3"])
@@ -25,18 +27,6 @@ def layout_of(strategy: str, num_volumes: int, num_partitions: int) -> Layout:
 
 def random_regions(layout: Layout, region_size: int, dim: int, generator: torch.Generator) -> Tensor:
     return torch.randn(layout.num_images, NUM_POSITIONS[region_size], dim, generator=generator)
-
-
-def loss_and_gradient(loss: object, regions: Tensor, *args: object) -> tuple[float, Tensor]:
-    leaf = regions.detach().clone().requires_grad_()
-    value = loss(leaf, *args)  # type: ignore[operator]
-    value.backward()
-    assert leaf.grad is not None
-    return value.item(), leaf.grad
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 @region_sizes
@@ -207,15 +197,7 @@ def test_cuda_step_does_not_synchronise(strategy: str, generator: torch.Generato
     regions = random_regions(layout, 3, 128, generator)
     loss = LocalContrastiveLoss(layout)
     expected = loss(regions)
-    leaf = regions.cuda().requires_grad_()
-    loss(leaf).backward()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        value = loss(leaf)
-        value.backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(value.cpu(), expected)
+    torch.testing.assert_close(cuda_steps(loss, regions), expected)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from common.data.cache import CachedTransformd
 from common.data.datalists import camvid
 from common.data.volumes import VolumeDataset
 from common.files import WriteError
-from common.photograph_files import PhotographOutputs, draw_comparison
-from common.photographs import PhotographPipeline
+from common.outputs import Segmented
+from common.photograph_outputs import PhotographOutputs, draw_comparison
+from common.photograph_preprocessing import PhotographPipeline
 from common.transforms.volume import VolumeError
 from tests.made_up_photographs import write_label_map, write_photograph
 
@@ -123,7 +124,7 @@ def labels():
 def test_a_label_map_and_an_overlay(item, labels, tmp_path, pictures):
     outputs = PhotographOutputs()
     target = outputs.path(item["image"], str(tmp_path / "out"))
-    outputs.save(labels, item["image"], target, NAMES if pictures else None)
+    outputs.save(Segmented(item["image"], labels, NAMES if pictures else None), target)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_overlay.png"] * pictures + ["a_seg.png"]
     found = Image.open(tmp_path / "out" / "a_seg.png")
     assert found.mode == "P" and np.array_equal(np.array(found), labels[..., 0])
@@ -142,9 +143,9 @@ def test_neither_is_left_where_one_cannot_be_written(item, labels, tmp_path, mon
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("common.photograph_files._overlay", full)
+    monkeypatch.setattr("common.photograph_outputs._overlay", full)
     with pytest.raises((WriteError, OSError)):
-        PhotographOutputs().save(labels, item["image"], tmp_path / "out" / "a_seg.png", NAMES)
+        PhotographOutputs().save(Segmented(item["image"], labels, NAMES), tmp_path / "out" / "a_seg.png")
     assert not (tmp_path / "out" / "a_seg.png").exists()
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from .data.photographs import PhotographReader
 from .files import atomic_file
+from .outputs import Segmented
 
 _OPACITY = 0.5
 _COMPRESSION = 1  # of pictures; more takes most of the time of a segmentation, and saves little
@@ -22,7 +23,7 @@ _LINE = 14  # pixels, of a line of text in Pillow's own font
 
 
 class PhotographOutputs:
-    """`segmentation.Outputs` of photographs: a label map, `<name>_seg.png`, and an overlay, `<name>_overlay.png`.
+    """`outputs.Outputs` of photographs: a label map, `<name>_seg.png`, and an overlay, `<name>_overlay.png`.
 
     Both have the size of the photograph, turned upright. The label map is a PNG of 8 bits with a palette: its values
     are the class indices, and programs show it in colours.
@@ -32,26 +33,9 @@ class PhotographOutputs:
         """Name the label map of a photograph."""
         return Path(output_dir) / f"{Path(image_path).stem}_seg.png"
 
-    def save(
-        self,
-        labels: np.ndarray,
-        image_path: str,
-        target: Path,
-        drawn: Sequence[str] | None,
-        uncertainty: np.ndarray | None = None,
-    ) -> None:
-        """Write label map and, if names of classes are given, overlay: both of them or neither.
-
-        Args:
-            labels: (H, W, 1) integers.
-            image_path: the photograph.
-            target: see `path`.
-            drawn: names of the classes.
-            uncertainty: not written, since photographs have none.
-
-        Raises:
-            WriteError: if that cannot be written.
-        """
+    def save(self, segmented: Segmented, target: Path) -> None:
+        """See `Outputs`; photographs have no uncertainty."""
+        image_path, labels, drawn, _ = segmented
         with ExitStack() as files:
             height, width = labels.shape[:2]
             label_map = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
