@@ -24,6 +24,7 @@ def run(
     only: str = "",
     case: int | None = None,
     seed: int = 0,
+    runs_dir: str = "",
     output: str = "",
 ) -> None:
     """Run benchmarks one after another, each in a process of its own, so that its memory is its own.
@@ -38,6 +39,8 @@ def run(
         only: kinds of trouble for `robustness`, separated by commas; empty for all.
         case: number of a case of `robustness`, to repeat it alone.
         seed: of `robustness`.
+        runs_dir: where `strong_baseline` keeps its trainings, to go on with those of an earlier call; without it they
+            are in a temporary folder.
         output: file for the result of a single benchmark, in place of the one in `benchmarks/results`.
 
     Raises:
@@ -47,7 +50,7 @@ def run(
         _check_name(name)
     if output and len(names) != 1:
         raise ValueError(f"output must come with the name of one benchmark, got {output!r} and {names}; name it.")
-    given = _given(dataset_dir, checkpoint, scale, only, case, seed, output)
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir, output)
     options = [f"--{option}={value}" for option, value in given.items()]
     failed = []
     for name in names or harness.NAMES:
@@ -67,6 +70,7 @@ def measure(
     only: str = "",
     case: int | None = None,
     seed: int = 0,
+    runs_dir: str = "",
     output: str = "",
 ) -> None:
     """Run a benchmark in this process, write `benchmarks/results/<name>.json` and print its tables.
@@ -79,6 +83,7 @@ def measure(
         only: see `run`.
         case: see `run`.
         seed: see `run`.
+        runs_dir: see `run`; used by `strong_baseline` alone.
         output: file for the result; without one, a part of a benchmark is not written.
 
     Raises:
@@ -88,10 +93,10 @@ def measure(
     # Not imported above: what one benchmark needs is not loaded, or missed, by the others.
     benchmark = importlib.import_module(f".{name}", __package__)
     accepted = inspect.signature(benchmark.measure).parameters
-    given = _given(dataset_dir, checkpoint, scale, only, case, seed)
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir)
     options = {key: value for key, value in given.items() if key in accepted}
     outcome = benchmark.measure(**options)
-    shown = {"dataset_dir": "DIR", "checkpoint": "CHECKPOINT"}  # whose folders they are says nothing
+    shown = {"dataset_dir": "DIR", "checkpoint": "CHECKPOINT", "runs_dir": "DIR"}  # whose folders they are says nothing
     outcome["command"] += "".join(f" --{option} {shown.get(option, value)}" for option, value in options.items())
     print(tables(outcome))
     if output or not set(options) & set(_PARTS):
@@ -105,12 +110,20 @@ def _given(
     only: str | tuple[str, ...],
     case: int | None,
     seed: int,
+    runs_dir: str = "",
     output: str = "",
 ) -> dict[str, Any]:
     """Return the options that are not what they are by default."""
     if not isinstance(only, str):  # Fire makes a tuple of a list with commas
         only = ",".join(only)
-    options = {"dataset_dir": dataset_dir, "checkpoint": checkpoint, "only": only, "seed": seed, "output": output}
+    options = {
+        "dataset_dir": dataset_dir,
+        "checkpoint": checkpoint,
+        "only": only,
+        "seed": seed,
+        "runs_dir": runs_dir,
+        "output": output,
+    }
     given = {key: value for key, value in options.items() if value}
     return given | ({"scale": scale} if scale != 1 else {}) | ({"case": case} if case is not None else {})
 

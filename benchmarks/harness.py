@@ -40,6 +40,7 @@ NAMES = (
     "inference",
     "scale",
     "time_to_model",
+    "strong_baseline",
     "robustness",
 )
 RESULTS = Path(__file__).resolve().parent / "results"

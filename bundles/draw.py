@@ -12,7 +12,7 @@ from common.files import write_text_atomically
 
 from .facts import FACTS_FILE, FactsError, read_facts
 from .json_text import layout
-from .write import bundle_folder
+from .places import bundle_folder
 
 _RULE = (
     "drawn by `python -m bundles draw`: ids in the order of the SHA-256 of 'test/ID', the first of them for the test, "

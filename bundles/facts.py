@@ -20,7 +20,7 @@ _PHOTOGRAPHS = "RGB"
 _FORMATS = {"MR": "magnitude", "CT": "hounsfield", _PHOTOGRAPHS: "RGB"}
 # What photographs have not.
 _OF_VOLUMES = (
-    *("spacing_mm", "channel", "slice_axis", "trim_margin_mm", "n4_shrink"),
+    *("spacing_mm", "channel", "slice_axis", "trim_margin_mm", "n4_shrink", "n4_iterations"),
     *("crop_size", "crop_start", "further_frames", "largest_component"),
     *("end_systole", "ventricles"),
 )
@@ -50,6 +50,7 @@ class Facts:
         slice_axis: "thickest" or "fixed", see `OrientSlices`.
         trim_margin_mm: see `TrimToBody`; None trims nothing.
         n4_shrink: N4 estimates the field on every n-th voxel of each axis; None leaves N4 out.
+        n4_iterations: most iterations of N4 in each of its fitting levels.
         extra_unlabelled_ids: ids to pre-train on beside those of the split file, or an expression for them.
         largest_component: whether each structure is in one piece, so that other pieces of a prediction are removed.
         modality: "MR", "CT", or "RGB" for photographs, which have none of the facts that volumes are treated by.
@@ -72,6 +73,7 @@ class Facts:
     slice_axis: str = "thickest"
     trim_margin_mm: float | None = None
     n4_shrink: tuple[int, int, int] | None = (4, 4, 1)
+    n4_iterations: tuple[int, ...] = (50, 50, 50, 50)
     extra_unlabelled_ids: tuple[str, ...] | str = ()
     largest_component: bool = False
     modality: str = "MR"
@@ -225,6 +227,10 @@ _RULES: dict[str, _Rule] = {
     "n4_shrink": (
         lambda v: v is None or _all(v, lambda n: _whole(n, 1), 3),
         "a list of three whole numbers from 1, or null",
+    ),
+    "n4_iterations": (
+        lambda v: _all(v, lambda n: _whole(n, 1)) and len(v) > 0,
+        "a list of a whole number from 1 for each level",
     ),
     "extra_unlabelled_ids": (
         lambda v: _are_names(v) or (isinstance(v, str) and _EXTRA.fullmatch(v) is not None),

@@ -8,13 +8,16 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+import common
 from common import runs
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from .places import REPOSITORY
 
 
 def commit() -> str:
-    """Name the repository's commit, "-dirty" if files were changed since."""
+    """Name the repository's commit, "-dirty" if files were changed since; the version where there is no repository."""
+    if not (REPOSITORY / ".git").exists():
+        return f"v{common.__version__}"  # git would name a repository around the installation
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 

@@ -14,12 +14,12 @@ from common.files import write_text_atomically
 
 from .facts import FACTS_FILE, Facts, FactsError, read_facts
 from .json_text import layout
-from .run import REPOSITORY
+from .places import bundle_folder, bundles_of_repository
 
 STAGES = Path(__file__).parent / "stages"
 
 _METADATA = "metadata.json"
-_COPIES = {"configs/logging.conf": STAGES / "logging.conf", "LICENSE": REPOSITORY / "LICENSE"}
+_COPIES = {"configs/logging.conf": STAGES / "logging.conf", "LICENSE": STAGES / "LICENSE"}
 NOT_COMPARED = {
     # Places; of the files there the content is compared.
     *("bundle_root", "dataset_dir", "split_path", "cache_dir", "ckpt_dir", "output_dir", "pretrained_dir"),
@@ -75,24 +75,6 @@ def write_folder(folder: Path, check: bool = False) -> list[tuple[Path, str]]:
             if not check:
                 write_text_atomically(path, new)
     return changes
-
-
-def bundles_of_repository() -> list[Path]:
-    """List the bundles of this repository."""
-    return sorted(path.parent for path in REPOSITORY.glob(f"bundle_*/{FACTS_FILE}"))
-
-
-def bundle_folder(name: str) -> Path:
-    """Find a bundle by its name or folder.
-
-    Raises:
-        FactsError: if there is no such bundle.
-    """
-    for folder in (Path(name), REPOSITORY / name, REPOSITORY / f"bundle_{name}"):
-        if (folder / FACTS_FILE).is_file():
-            return folder.resolve()
-    known = ", ".join(folder.name.removeprefix("bundle_") for folder in bundles_of_repository())
-    raise FactsError(f"name must be {known} or a folder with a {FACTS_FILE}, got {name!r}.")
 
 
 def written(facts: Facts) -> dict[str, dict[str, Any]]:

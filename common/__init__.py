@@ -7,4 +7,6 @@ Importing this package loads nothing heavy.
 
 from __future__ import annotations
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
+OF_BUNDLES = True
+"""Tells this package from others that are called `common`, see `bundles.own_code`."""

@@ -251,7 +251,7 @@ def _keys(part: Any) -> list[str]:
         return []
     target = part.get("_target_")
     if not isinstance(target, str):
-        return [key for key in part if key != "imports"]
+        return [key for key in part if not key.endswith("imports")]
     name = ConfigComponent(part, locator=ComponentLocator()).resolve_module_name()
     made: Any = locate(name) if isinstance(name, str) else name
     return list(dict.fromkeys([*part, *inspect.signature(made).parameters, *_COMPONENT_KEYS]))

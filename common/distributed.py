@@ -149,3 +149,24 @@ def distribute(network: nn.Module, device: torch.device) -> DistributedDataParal
     synchronise_batch_norm(network, device)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in `UNet2d`
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+class ShareSlices(nn.Module):
+    """A network for evaluation, of whose batch every process computes its share; the output is that of one process.
+
+    All processes must give it the same batches.
+
+    Args:
+        network: maps slices (N, C, H, W) to (N, K, H, W), each by itself.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Return the output for all N slices; where R processes do not divide N, some slices are computed twice."""
+        processes, rank = dist.get_world_size(), dist.get_rank()
+        share = -(-len(slices) // processes)
+        rows = torch.arange(rank * share, (rank + 1) * share).clamp(max=len(slices) - 1)
+        return all_gather(self.network(slices[rows.to(slices.device)]))[: len(slices)]

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .data.failures import describe_failure
+from .data.pairing import with_ids
 from .data.volume_files import DatasetError, few
 from .segmentation import segment
 from .volumetry import structure_volumes
@@ -34,7 +35,7 @@ class EjectionFractions:
         enabled: whether that is wanted; otherwise nothing is done.
         end_systole: lists the end-systolic frames of a dataset folder by the patient's id, see `datalists`.
         dataset_dir: the dataset's folder.
-        items: the evaluated volumes, which are the end-diastolic ones, with their "id".
+        items: the evaluated volumes, which are the end-diastolic ones; those without an "id" have that of `with_ids`.
         ventricles: names of the structures that have an ejection fraction.
         class_names: names by class index, the background's first.
         image: the preprocessing of an image.
@@ -50,7 +51,7 @@ class EjectionFractions:
         enabled: bool,
         end_systole: Callable[[str], Mapping[str, Item]],
         dataset_dir: str,
-        items: Sequence[Mapping[str, str]],
+        items: Sequence[Mapping[str, Any]],
         ventricles: Sequence[str],
         class_names: Sequence[str],
         image: Callable[[Any], Any],
@@ -63,7 +64,7 @@ class EjectionFractions:
         self.enabled = enabled
         self.end_systole = end_systole
         self.dataset_dir = dataset_dir
-        self.items = items
+        self.items = with_ids(items)
         self.ventricles = list(ventricles)
         self.class_names = list(class_names)
         self.image = image

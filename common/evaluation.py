@@ -5,23 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import platform
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import monai
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from .display import Display
 from .ejection_fractions import EjectionFractions
 from .expected_dice import expected_row, write_calibration
 from .files import write_text_atomically
 from .measures import Measures
-from .pictures import draw_comparison
+from .pictures import VOLUMES
+from .report import FILE, EvaluationPage, versions
 from .settings import plain_settings
 from .tables import write_table
 
@@ -112,6 +114,10 @@ class VolumeDice(CumulativeIterationMetric):
         values: Tensor = self.get_buffer()
         return values
 
+    def of_structures(self) -> Tensor:
+        """Return the Dice of each foreground class, (C - 1,); NaN for a class that no volume has."""
+        return self.of_volumes().nanmean(dim=0)
+
     def of_set(self) -> dict[str, Tensor]:
         """Return what is computed over all volumes taken together, by name; here nothing."""
         return {}
@@ -139,6 +145,10 @@ class SetDice(VolumeDice):
         """Return the Dice of the images so far, (N, C - 1); NaN for a class that one has not."""
         return dice_of_counts(self.get_buffer())
 
+    def of_structures(self) -> Tensor:
+        """Return the Dice of each foreground class over all images taken together, (C - 1,); NaN for one in none."""
+        return self.of_set()["mean_dice"]
+
     def of_set(self) -> dict[str, Tensor]:
         """Return "mean_dice" and "mean_iou", each (C - 1,): over all images taken together; NaN for a class in none."""
         counts = self.get_buffer().sum(0)
@@ -149,22 +159,38 @@ class SetDice(VolumeDice):
         return torch.nanmean(self.of_set()["mean_dice"])
 
 
-def mean_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
+class _DiceHandler(IgniteMetricHandler):
+    """The metric in an evaluator, which also gets the Dice of each structure that there is, called "NAME_dice"."""
+
+    def __init__(self, dice: VolumeDice, class_names: Sequence[str]) -> None:
+        super().__init__(dice, output_transform=from_engine(["pred", "label"]))
+        self.structures = list(class_names[1:])
+
+    def completed(self, engine: Engine, name: str) -> None:
+        super().completed(engine, name)
+        for structure, value in zip(self.structures, self.metric_fn.of_structures().tolist(), strict=True):
+            if not math.isnan(value):
+                engine.state.metrics[f"{structure}_dice"] = value
+
+
+def mean_dice(class_names: Sequence[str]) -> dict[str, IgniteMetricHandler]:
     """Make an evaluator's key metric: `VolumeDice` of "pred" and "label", called "mean_dice".
 
+    Beside it the evaluator's metrics have the Dice of each structure that is labelled or predicted, "NAME_dice".
+
     Args:
-        num_classes: number of classes including the background.
+        class_names: C names, the background's first.
     """
-    return {"mean_dice": IgniteMetricHandler(VolumeDice(num_classes), output_transform=from_engine(["pred", "label"]))}
+    return {"mean_dice": _DiceHandler(VolumeDice(len(class_names)), class_names)}
 
 
-def mean_set_dice(num_classes: int) -> dict[str, IgniteMetricHandler]:
+def mean_set_dice(class_names: Sequence[str]) -> dict[str, IgniteMetricHandler]:
     """Make the same of `SetDice`.
 
     Args:
-        num_classes: number of classes including the background.
+        class_names: C names, the background's first.
     """
-    return {"mean_dice": IgniteMetricHandler(SetDice(num_classes), output_transform=from_engine(["pred", "label"]))}
+    return {"mean_dice": _DiceHandler(SetDice(len(class_names)), class_names)}
 
 
 class EvaluationReport:
@@ -172,8 +198,8 @@ class EvaluationReport:
 
     Writes `dice.csv` (a row for each volume), the tables and plots of `Measures`, `expected_dice.csv` and `.png` where
     the postprocessing gives "expected_dice", `evaluation.json` (means, volumes, settings, versions; with `SetDice` also
-    the intersection over union, IoU) and `pictures/<id>.png` (slices with the label's and the prediction's outlines)
-    when the run is complete.
+    the intersection over union, IoU), `pictures/<id>.png` (slices with the label's and the prediction's outlines) and
+    `report.html`, all of it in one page, when the run is complete.
 
     Args:
         output_dir: the folder.
@@ -181,10 +207,10 @@ class EvaluationReport:
         settings: what should be remembered beside the numbers: checkpoint, split, seed and so on. What JSON has no form
             for, such as a path or a device, is kept as its text, NaN and infinity as null.
         dice: the metric that the evaluator computes, whose values are reported.
-        pictures: draw pictures.
+        pictures: draw pictures and write the page.
         overlap: which of the volumes had a part in the network, see `lineage.find_overlap`; None if that is not known.
         ejection: measures ejection fractions; None where there are none.
-        draw: draws one picture, as `draw_comparison` does.
+        display: of the images.
         measures: also measure what `Measures` does; False for images whose pixels have no size in mm.
     """
 
@@ -197,19 +223,20 @@ class EvaluationReport:
         pictures: bool = True,
         overlap: Mapping[str, Any] | None = None,
         ejection: EjectionFractions | None = None,
-        draw: Callable[..., None] = draw_comparison,
+        display: Display = VOLUMES,
         measures: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.settings = plain_settings(settings)
-        self.pictures = pictures
+        self.pictures = pictures and idist.get_rank() == 0
         self.overlap = overlap
-        self.draw = draw
+        self.display = display
         self.dice = dice
         self.measures = Measures(class_names, ejection) if measures else None
         self._rows: list[dict[str, Any]] = []
         self._expected: list[dict[str, float]] = []
+        self._page = EvaluationPage(class_names, display)
 
     def attach(self, engine: Engine) -> None:
         """Collect volume by volume and write at the end."""
@@ -221,6 +248,7 @@ class EvaluationReport:
         """Forget what was collected."""
         self._rows.clear()
         self._expected.clear()
+        self._page.start()
         if self.measures is not None:
             self.measures.start()
 
@@ -246,14 +274,12 @@ class EvaluationReport:
             if "expected_dice" in output:
                 self._expected.append(expected_row(output["expected_dice"], self.class_names))
             if self.pictures:
-                self.draw(
-                    item["image"].meta["filename_or_obj"],
-                    label[0].numpy(),
-                    prediction[0].numpy(),
-                    self.class_names,
-                    f"{item['id']}  Dice " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items() if v is not None),
-                    self.output_dir / "pictures" / f"{item['id']}.png",
-                )
+                path, maps = item["image"].meta["filename_or_obj"], (label[0].numpy(), prediction[0].numpy())
+                dice_text = "  ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
+                title, picture = f"{item['id']}  Dice {dice_text}", self.output_dir / "pictures" / f"{item['id']}.png"
+                self.display.draw(path, *maps, self.class_names, title, picture)
+                entropy = output["uncertainty"][0].cpu().numpy() if "uncertainty" in output else None
+                self._page.add(item["id"], path, *maps, entropy, engine.state.epoch_length or 1)
 
     def _delete_old_pictures(self) -> None:
         """Delete the pictures of an earlier evaluation in this folder, whose Dice the new table does not have."""
@@ -265,12 +291,14 @@ class EvaluationReport:
                 (self.output_dir / "pictures" / f"{id_}.png").unlink(missing_ok=True)
 
     def write(self) -> None:
-        """Write the table and the summary."""
+        """Write the tables, the summary and the page."""
+        over_set = {name: _named(values, self.class_names[1:]) for name, values in self.dice.of_set().items()}
+        if idist.get_rank() > 0:  # every process has all of it
+            return
         names = [*self.class_names[1:], "mean"]
         self._delete_old_pictures()
         write_table(self.output_dir / "dice.csv", self._rows, ["id", *names])
         means = {name: _mean([row[name] for row in self._rows]) for name in names}
-        over_set = {name: _named(values, self.class_names[1:]) for name, values in self.dice.of_set().items()}
         means = over_set.get("mean_dice", means)
         summary = {
             "mean_dice": means,
@@ -282,10 +310,14 @@ class EvaluationReport:
             ),
             "overlap": self.overlap,
             "settings": self.settings,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
+            "versions": versions(),
         }
         text = json.dumps(summary, indent=2, allow_nan=False)
         write_text_atomically(self.output_dir / "evaluation.json", text + "\n")
+        if self.pictures:
+            self._page.write(self.output_dir, summary)
+        else:
+            (self.output_dir / FILE).unlink(missing_ok=True)
         table = "  ".join(f"{name} {value:.3f}" for name, value in means.items() if value is not None)
         logger.info(f"Dice of {len(self._rows)} volumes: {table}. Details in {self.output_dir}.")
 

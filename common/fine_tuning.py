@@ -210,7 +210,7 @@ def volumes(
 
 
 class FineTunedWeights:
-    """The files of weights that fine-tuning leaves; a handler of the validation's evaluator.
+    """The files of weights that fine-tuning leaves; see `SaveFineTuned` for the handler that has them written.
 
     With validation volumes `ckpt_dir/model.pt` has the best weights (see `SaveBest`) and `output_dir/last.pt` those of
     the last validation; `model_running_average.pt` and `last_running_average.pt` in `output_dir` the same with the
@@ -221,6 +221,7 @@ class FineTunedWeights:
         network: what is validated.
         batch_norm: gives it its statistics for that time.
         validation: the validation volumes.
+        validator: evaluates the network on them.
         ckpt_dir: see above.
         output_dir: see above.
         lineage: what the weights are made from.
@@ -231,6 +232,7 @@ class FineTunedWeights:
         network: nn.Module,
         batch_norm: BatchNormStatistics,
         validation: VolumeDataset,
+        validator: Engine,
         ckpt_dir: str,
         output_dir: str,
         lineage: Lineage,
@@ -242,6 +244,7 @@ class FineTunedWeights:
         self.model = saver(network, ckpt_dir, "model")
         self.last = [saver(network, output_dir, "last"), saver(self.batch_norm, output_dir, "last_running_average")]
         self.best = SaveBest([self.model, saver(self.batch_norm, output_dir, "model_running_average")])
+        self.validator = validator
         self.is_validated = len(validation) > 0
 
     @property
@@ -250,11 +253,21 @@ class FineTunedWeights:
         savers = [*self.best.savers, *self.last] if self.is_validated else [self.model]
         return [str(saver.path) for saver in savers]
 
-    def attach(self, engine: Engine) -> None:
-        """Save when the evaluator has completed a validation."""
+    def warn_of_others(self) -> None:
+        """Say that a TorchScript of the network, as releases have it, stays what it is."""
+        torchscript = self.model.path.with_suffix(".ts")
+        if torchscript.is_file():
+            logger.warning(
+                f"{torchscript} keeps the weights of before, and MONAI Deploy prefers it to {self.model.path.name}: "
+                "after the training write it again, with `python -m monai.bundle ckpt_export --config_file "
+                "configs/inference.json`, or delete it."
+            )
+
+    def attach(self) -> None:
+        """Save whenever the validator has completed a validation."""
         handlers: list[SaveBest | SaveWeights | BatchNormStatistics] = [self.best, *self.last, self.batch_norm]
         for handler in handlers:  # the last one puts the running averages back
-            handler.attach(engine)
+            handler.attach(self.validator)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of the best weights."""
@@ -265,8 +278,11 @@ class FineTunedWeights:
         self.best.load_state_dict(state_dict)
 
 
-class SaveUnvalidated:
-    """Handler of the trainer: without validation volumes the last weights are the model.
+class SaveFineTuned:
+    """Handler of the trainer: save at every validation or, without validation volumes, at the end of the run.
+
+    The evaluator has no handler of its own that does, so that whoever only evaluates with it, as a federated client
+    does with the weights of others, leaves the files as they are.
 
     Args:
         weights: the files of the run.
@@ -276,7 +292,10 @@ class SaveUnvalidated:
         self.weights = weights
 
     def attach(self, engine: Engine) -> None:
-        """Save at the end of the run, if nothing was validated."""
-        if not self.weights.is_validated:
+        """Save from now on."""
+        self.weights.warn_of_others()
+        if self.weights.is_validated:
+            self.weights.attach()
+        else:
             model = self.weights.model
             SaveWeights(model.network, str(model.path), None, self.weights.batch_norm, model.lineage).attach(engine)

@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 from .coverage import body_outside
 from .data.nifti import read_header
 from .data.volume_files import stem
+from .display import Display
 from .files import atomic_file
-from .pictures import draw_comparison
+from .pictures import VOLUMES, draw_comparison
 from .volumetry import structure_volumes
 
 _MOST = 0.8  # of the body; in real volumes of the heart and of the prostate .15 to .67 lie outside the window
@@ -35,6 +36,10 @@ class Segmented(NamedTuple):
 
 class Outputs(Protocol):
     """What is written of segmentations, and what is said of them."""
+
+    @property
+    def display(self) -> Display:
+        """How the images and their segmentations are displayed."""
 
     def path(self, image_path: str, output_dir: str) -> Path:
         """Name the segmentation of a file."""
@@ -101,6 +106,11 @@ class NiftiOutputs:
 
     Both maps are on the grid of the file.
     """
+
+    @property
+    def display(self) -> Display:
+        """See `Outputs`."""
+        return VOLUMES
 
     def path(self, image_path: str, output_dir: str) -> Path:
         """See `Outputs`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +14,7 @@ from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
 from .data.photographs import PhotographReader
+from .display import Display, Displayed
 from .files import atomic_file
 from .outputs import Segmented
 
@@ -28,6 +30,11 @@ class PhotographOutputs:
     Both have the size of the photograph, turned upright. The label map is a PNG of 8 bits with a palette: its values
     are the class indices, and programs show it in colours.
     """
+
+    @property
+    def display(self) -> Display:
+        """See `outputs.Outputs`."""
+        return PHOTOGRAPHS
 
     def path(self, image_path: str, output_dir: str) -> Path:
         """Name the label map of a photograph."""
@@ -90,6 +97,11 @@ def draw_comparison(
         picture.save(temporary, format="PNG", compress_level=_COMPRESSION)
 
 
+def displayed_photograph(image_path: str | os.PathLike[str], maps: Mapping[str, Any]) -> Displayed:
+    """Read a photograph, and take maps (H, W, 1) on its grid as they are; see `display.displayed_volume`."""
+    return Displayed(_read(image_path)[None], {name: np.asarray(values)[None, ..., 0] for name, values in maps.items()})
+
+
 def _read(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a photograph, (H, W, 3) uint8."""
     return PhotographReader().get_data((path,))[0][:, :, 0]
@@ -113,3 +125,11 @@ def _palette() -> np.ndarray:
     colours = np.asarray(colormaps["tab20"].colors)  # type: ignore[attr-defined]  # of a listed one
     colours = np.concatenate([colours[::2], colours[1::2]])  # the dark ones first
     return np.concatenate([np.zeros((1, 3)), np.resize(255 * colours, (255, 3))]).round().astype(np.uint8)
+
+
+def _colours(number: int) -> list[str]:
+    return ["#" + bytes(entry).hex() for entry in _palette()[1 : number + 1]]
+
+
+PHOTOGRAPHS = Display(draw=draw_comparison, read=displayed_photograph, colours=_colours, noun="photograph", filled=True)
+"""How photographs are displayed."""

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.transforms import (
     Activationsd,
     AsDiscreted,
+    CastToTyped,
     Compose,
     DeleteItemsd,
+    EnsureChannelFirstd,
     Invertd,
     KeepLargestConnectedComponentd,
     LoadImaged,
@@ -29,7 +32,9 @@ from .data.nifti import NiftiReader
 from .transforms import (
     AssumeOrientationd,
     CheckVolumed,
+    CheckWholeSlicesd,
     ExpectedDiced,
+    FindLabelledSlicesd,
     MatchLabeld,
     N4BiasFieldCorrectiond,
     OrientSlicesd,
@@ -91,7 +96,7 @@ class VolumePipeline:
         key = "image"
         return Compose(
             [
-                _load(key),
+                *_load(key),
                 *([] if self.channel is None else [SelectChanneld(key, self.channel)]),
                 CheckVolumed(key),
                 AssumeOrientationd(key, _AXCODES),
@@ -111,16 +116,19 @@ class VolumePipeline:
             image: what `image` made, cached or not.
 
         Returns:
-            Maps {"image": path, "label": path} to both as (1, H, W, D) float32, the label with class indices.
+            Maps {"image": path, "label": path} to both as (1, H, W, D) float32, the label with class indices; with
+            `LABELLED_SLICES` where some slices are not labelled, see `transforms.labelled_slices`.
         """
         key = "label"
         return Compose(
             [
-                *self.image_and_stored_label(image).transforms,
+                *self._image_and_stored_label(image, unlabelled=True),
                 OrientSlicesd(key, _AXCODES, self.slice_axis),
+                CheckWholeSlicesd(key),
                 TrimLikeImaged(key, reference="image"),
                 ResampleInPlaned(key, self.spacing_mm, mode="nearest"),
                 ResizeWithPadOrCropd(key, [*self.image_size, -1]),
+                FindLabelledSlicesd(key),
             ]
         )
 
@@ -133,8 +141,12 @@ class VolumePipeline:
         Returns:
             Maps {"image": path, "label": path} to the image (1, H, W, D) and the label (1, X, Y, Z), both float32.
         """
+        return Compose(self._image_and_stored_label(image, unlabelled=False))
+
+    def _image_and_stored_label(self, image: CachedTransformd | Compose, unlabelled: bool) -> list[Any]:
         values = range(len(self.class_names)) if self.label_values is None else self.label_values
-        return Compose([image, _load("label"), MatchLabeld("label", reference="image", values=values)])
+        match = MatchLabeld("label", reference="image", values=values, unlabelled=unlabelled)
+        return [image, *_load("label"), match]
 
     def inverse(self, image: Compose, largest_component: bool = False, uncertainty: bool = False) -> Compose:
         """Make the way back of a prediction to the grid of the file.
@@ -165,5 +177,6 @@ class VolumePipeline:
         return Compose(steps)
 
 
-def _load(key: str) -> LoadImaged:
-    return LoadImaged(key, reader=NiftiReader(), ensure_channel_first=True)
+def _load(key: str) -> list[Transform]:
+    # Steps of their own after the reading, which MONAI Deploy leaves out: it has the voxels already, as integers.
+    return [LoadImaged(key, reader=NiftiReader()), EnsureChannelFirstd(key), CastToTyped(key, dtype=torch.float32)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .data.volume_files import few
 from .expected_dice import expected_row
 from .files import WriteError
 from .outputs import NiftiOutputs, Outputs, Segmented
+from .report import FILE, SegmentationPage
 from .tables import write_table
 from .volumetry import UNIT
 
@@ -34,6 +35,7 @@ def segment_volumes(
     output_dir: str,
     class_names: Sequence[str],
     pictures: bool = True,
+    settings: Mapping[str, Any] | None = None,
     outputs: Outputs = _NIFTI,
 ) -> list[Path]:
     """Segment the volumes of a dataset one after another, and write the volumes of the structures as a table.
@@ -47,9 +49,10 @@ def segment_volumes(
         output_dir: gets the segmentations and, with `pictures`, a picture of each, both of them or neither; at the end,
             where voxels have a size, `volumes.csv`, with a row for each segmentation of this run. If the postprocessing
             gives "uncertainty" and "expected_dice", there are also maps of the uncertainty and `expected_dice.csv`, the
-            least sure one first.
+            least sure one first. With `pictures` all of it is in one page, too, `report.html`.
         class_names: names of the classes, the background's first.
         pictures: draw pictures.
+        settings: what the page should say of the run.
         outputs: writes what of this is a file, those of NIfTI files by default.
 
     Returns:
@@ -60,11 +63,12 @@ def segment_volumes(
         SystemExit: with status 1 after the last volume if any could not be segmented; the log names them.
     """
     written: list[Path] = []
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     doubts: list[str] = []
     volumes: list[dict[str, Any]] = []
     expected: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = list(dataset.data)
+    page = SegmentationPage(class_names, outputs.display, len(items))
     old = [target for target in (outputs.path(item["image"], output_dir) for item in items) if target.exists()]
     if old:
         logger.warning(f"{len(old)} segmentations that are in {output_dir} will be replaced: {few(old)}.")
@@ -81,13 +85,15 @@ def segment_volumes(
             logger.error(f"{len(written)} of {len(items)} segmentations were written to {output_dir}.")
             raise
         except Exception as error:  # one bad file must not cost the others
-            failures.append(describe_failure(error, path))
+            failures[path] = describe_failure(error, path)
             continue
         written.append(target)
-        if found := outputs.volumes(volume["image"], labels, class_names):
+        found = outputs.volumes(volume["image"], labels, class_names)
+        if found:
             volumes.append({"segmentation": target.name, **{f"{name}_{UNIT}": value for name, value in found.items()}})
-        if "expected_dice" in output:
-            expected.append({"segmentation": target.name, **expected_row(output["expected_dice"], class_names)})
+        sure = expected_row(output["expected_dice"], class_names) if "expected_dice" in output else {}
+        if sure:
+            expected.append({"segmentation": target.name, **sure})
         try:
             doubt = outputs.doubt(volume["image"], labels, path, class_names)
         except Exception as error:  # a remark must not cost a segmentation
@@ -95,17 +101,26 @@ def segment_volumes(
         if doubt:
             logger.warning(doubt)
             doubts.append(doubt)
+        if pictures:
+            try:
+                page.add(path, labels, entropy, found, sure, doubt)
+            except Exception as error:  # nor must the page
+                logger.warning(f"{path}: not in {FILE}, since its slices could not be drawn ({error}).")
     if volumes:
         write_table(Path(output_dir, VOLUMES), volumes, list(volumes[0]))
     if expected:
         expected.sort(key=lambda row: row["mean"])
         write_table(Path(output_dir, EXPECTED_DICE), expected, list(expected[0]))
         logger.info(f"Least sure is {expected[0]['segmentation']}; {output_dir}/{EXPECTED_DICE} has all by that.")
+    if pictures:
+        page.write(Path(output_dir), settings or {}, failures)
+    elif written:
+        Path(output_dir, FILE).unlink(missing_ok=True)  # of other segmentations
     logger.info(f"Wrote {len(written)} of {len(items)} segmentations to {output_dir}.")
     if doubts:
         logger.warning("\n".join([f"{len(doubts)} of {len(written)} segmentations are doubtful:", *doubts]))
     if failures:
-        logger.error("\n".join([f"{len(failures)} of {len(items)} files could not be segmented:", *failures]))
+        logger.error("\n".join([f"{len(failures)} of {len(items)} files could not be segmented:", *failures.values()]))
         raise SystemExit(1)
     return written
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,12 @@ from .data.selections import read_selection
 from .data.slices import Slices
 from .data.split_volumes import SplitVolumes
 from .data.splits import SplitError
+from .display import Display
 from .embeddings import embed_slices, volume_embeddings
 from .files import atomic_file
 from .networks import UNet2d
+from .pictures import VOLUMES
+from .report import FILE, write_selection_page
 from .selection_picture import draw_selection
 from .tables import write_table
 
@@ -75,14 +78,25 @@ class Selection:
         split: the volumes; those for validation in its draw are not chosen.
         labelled: ids of volumes that are labelled already, or the JSON file of such a list.
         number: how many are to be chosen.
+        display: of the images.
+        settings: what the page should say of the run.
 
     The methods raise SplitError where the ids are no candidates or there are too few of them.
     """
 
-    def __init__(self, split: SplitVolumes, labelled: Sequence[str] | str | os.PathLike[str], number: int) -> None:
+    def __init__(
+        self,
+        split: SplitVolumes,
+        labelled: Sequence[str] | str | os.PathLike[str],
+        number: int,
+        display: Display = VOLUMES,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.split = split
         self.given = labelled
         self.number = number
+        self.display = display
+        self.settings = settings or {}
 
     def items(self) -> list[Item]:
         """List the labelled volumes and then those that may be chosen, all without their labels."""
@@ -101,7 +115,7 @@ class Selection:
         precision: str = "auto",
         pictures: bool = True,
     ) -> list[str]:
-        """Rank the volumes and write `selection.json`, `selection.csv` and `selection.png`: all of them or none.
+        """Rank the volumes and write `selection.json`, `.csv` and `.png`, and `report.html`: all of them or none.
 
         Args:
             slices: those of the volumes that could be read.
@@ -110,7 +124,7 @@ class Selection:
             num_partitions: see `volume_embeddings`.
             output_dir: where to.
             precision: see `resolve_precision`.
-            pictures: draw the picture.
+            pictures: draw the picture and write the page.
 
         Returns:
             The ids of the list: those that were labelled, and behind them the chosen ones.
@@ -139,8 +153,11 @@ class Selection:
             if pictures:
                 picture = files.enter_context(atomic_file(folder / "selection.png"))
                 draw_selection(embeddings, slices, known, chosen, picture)
+                page = files.enter_context(atomic_file(folder / FILE))
+                write_selection_page(page, rows, slices, self.display, self.settings, picture)
         if not pictures:
-            (folder / "selection.png").unlink(missing_ok=True)
+            for name in ("selection.png", FILE):
+                (folder / name).unlink(missing_ok=True)
         logger.info(f"Label next: {', '.join(ids[len(labelled) :])}. The list for training is {folder}/selection.json.")
         return ids
 

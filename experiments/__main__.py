@@ -1,28 +1,38 @@
-"""`python -m experiments demo | reproduce | probe | figures | place | report | ship | prostate_smoke`."""
+"""`python -m experiments demo | reproduce | curve | report | ship | weights`, and the studies of single questions."""
 
 from __future__ import annotations
 
 import fire
 
+from .curve import curve
 from .demo import demo
 from .report import report
 from .reproduce import reproduce
 from .ship import ship
+from .studies.bias_field import bias_field
 from .studies.figures import figures
 from .studies.place import place
 from .studies.probe import probe
 from .studies.prostate_smoke import prostate_smoke
+from .studies.report_picture import report_picture
+from .studies.some_slices import some_slices
+from .weights import weights
 
 if __name__ == "__main__":
     fire.Fire(
         {
             "demo": demo,
             "reproduce": reproduce,
+            "curve": curve,
             "probe": probe,
             "figures": figures,
             "place": place,
+            "bias_field": bias_field,
             "report": report,
             "ship": ship,
+            "weights": weights,
             "prostate_smoke": prostate_smoke,
+            "report_picture": report_picture,
+            "some_slices": some_slices,
         }
     )

@@ -8,8 +8,8 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from common.records import write_record
 from release.results import EVALUATIONS, ResultError, short_hash
 
 from .grid import STORED_NAMES, Cell
-from .recipes import OUTPUT, RECIPES
+from .recipes import EARLIER_N4, OUTPUT, RECIPES
 from .results import read_stage_record
 
 logger = logging.getLogger(__name__)
@@ -34,13 +34,13 @@ _CURVE_POINTS = 100
 # Seconds to wait for a stage that is in use: that of a killed process is free as soon as the system has cleared it up.
 _LOCK_TIMEOUT = 1.0
 
-# What a finished stage leaves for those after it.
-_OUTPUTS = {
+OUTPUTS = {
     "pretrain_global": ("pretrained_encoder.pt",),
     "pretrain_local": ("pretrained_encoder_decoder.pt",),
     "pretrain_joint": ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"),
     "train": tuple(EVALUATIONS.values()),
 }
+"""What a finished stage leaves for those after it, by config."""
 LOCK = ".lock"
 """Name of the file in a stage's folder that is locked while a process runs the stage."""
 
@@ -59,6 +59,7 @@ class Stage:
         folder: gets the weights and the state of the run.
         settings: what is overridden.
         laid_over: a config that is laid over it.
+        preprocessing: what is overridden of the preprocessing; not part of what names the folder.
     """
 
     bundle: Path
@@ -66,6 +67,7 @@ class Stage:
     folder: Path
     settings: dict[str, Any]
     laid_over: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Stage:
                 f"{path} is of the config {record['config']!r}, the stage's is {self.config!r}: move it away to let "
                 "the stage go on from its last checkpoint."
             )
-        gone = [name for name in _OUTPUTS[self.config] if not (self.folder / name).is_file()]
+        gone = [name for name in OUTPUTS[self.config] if not (self.folder / name).is_file()]
         if record["finished"] and gone:
             raise ResultError(
                 f"{self.folder}: the run is finished, but files are gone ({', '.join(gone)}): put them back, or delete "
@@ -132,7 +134,8 @@ def stages_of(cell: Cell, runs_dir: Path) -> list[Stage]:
             for key, value in settings.items()
         }
         identity = short_hash((cell.dataset, config, plain))
-        stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings, laid_over))
+        preprocessing = _preprocessing(cell, config)
+        stages.append(Stage(bundle, config, runs_dir / f"{name}_{identity}", settings, laid_over, preprocessing))
 
     contrastive = {
         **shared,
@@ -205,6 +208,7 @@ def run_stage(stage: Stage, dataset_dir: Path) -> None:
                 dataset_dir=dataset_dir,
                 output_dir=stage.folder,
                 ckpt_dir=stage.folder,
+                **stage.preprocessing,
                 **stage.settings,
             )
             finished = True
@@ -237,6 +241,7 @@ def run_cell(cell: Cell, dataset_dir: Path, runs_dir: Path) -> dict[str, Any]:
             draw=cell.draw,
             checkpoint=stages[-1].folder / file,
             output_dir=output_dir,
+            **stages[-1].preprocessing,
             **{name: getattr(cell.recipe, name) for name in OUTPUT},
             pictures=file == "model.pt",
         )
@@ -294,6 +299,18 @@ def estimated_minutes(stages: Iterable[Stage], rates: dict[str, float]) -> float
         return None
     seconds = [stage.images * rates[stage.config] - stage.record["seconds"] for stage in missing]
     return sum(max(0.0, value) for value in seconds) / 60
+
+
+def _preprocessing(cell: Cell, config: str) -> Mapping[str, Any]:
+    """Return what is overridden of the preprocessing in a stage of a cell.
+
+    Cells of the paper's tables at the reduced schedule, and the pre-training that the others share with them, go on
+    with the N4 that the first of them had: a table has one.
+    """
+    earlier = cell.dataset == "acdc" and cell.schedule.name == "reduced"
+    if earlier and (config != "train" or not cell.recipe.self_training_rounds):
+        return EARLIER_N4
+    return {}
 
 
 def _seconds(stages: Iterable[Stage]) -> dict[str, float]:

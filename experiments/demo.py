@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from bundles.run import REPOSITORY, run_config
+from bundles.places import REPOSITORY, RUNS
+from bundles.run import run_config
 from common.data import datalists
 from phantom import (
     write_acdc_phantom,
@@ -123,7 +124,7 @@ def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> N
         )
     started = time.monotonic()
     task = TASKS[dataset]
-    default = REPOSITORY / "runs" / ("demo" if dataset == "acdc" else f"demo_{dataset}")
+    default = RUNS / ("demo" if dataset == "acdc" else f"demo_{dataset}")
     root = Path(output_dir).resolve() if output_dir else default
     marker = root / ".demo"
     if root.exists() and not marker.is_file() and any(root.iterdir()):

@@ -45,7 +45,8 @@ SCHEDULES = {
         Schedule("smoke", 4, 4, 4, 8, 2),
     )
 }
-_TRIAL = "smoke"
+TRIAL = "smoke"
+"""Name of the schedule that is for rehearsals."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Cell:
     def fine_tuning_length(self) -> tuple[int, int]:
         """Steps and batch size of the fine-tuning: the recipe's, but for the schedule that only tries the code."""
         schedule, recipe = self.schedule, self.recipe
-        if schedule.name == _TRIAL:
+        if schedule.name == TRIAL:
             return schedule.fine_tuning_steps, schedule.fine_tuning_batch_size
         return recipe.steps or schedule.fine_tuning_steps, recipe.batch_size or schedule.fine_tuning_batch_size
 
@@ -293,6 +294,8 @@ TABLES: dict[int | str, Table] = {
                 # How much of it the pre-training is still good for.
                 Row(Pretraining(), recipe=RECIPES["beyond"]),
                 Row(Pretraining(), recipe=RECIPES[RECOMMENDED]),
+                *(Row(Pretraining("GD", local), (1, 2), RECIPES[RECOMMENDED]) for local in ("LR", "LE", "LX")),
+                *(Row(Pretraining("GD", local), (1,)) for local in ("LE", "LX")),
             ]
         },
         baseline="GD",
@@ -305,9 +308,9 @@ TABLES: dict[int | str, Table] = {
             "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
             "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
             f"one run of {RECIPES[RECOMMENDED].steps:,} steps, at a falling rate, with strong augmentation, averaged "
-            "weights, and the largest component. `frames`: the same with "
-            "`--unlabelled_frames all`, which adds the end-systolic images of the pre-training patients to the "
-            "unlabelled ones of fine-tuning."
+            "weights, and the largest component. `frames`: the same with `--unlabelled_frames all`, which adds the "
+            "end-systolic images of the pre-training patients. `LE`, `LX`: local stages of pixels in two views, each "
+            "moved by itself; with LX pixels of other patients at the same level are positives too."
         ),
     ),
 }

@@ -100,3 +100,45 @@ def draw_training_curves(
     figure.suptitle(title, fontsize=9)
     figure.legend(loc="outside right center", fontsize=8)
     save_figure(figure, path)
+
+
+def draw_curve(path: Path, lines: Mapping[int, Mapping[int, float]], volumes: Mapping[int, Sequence[float]]) -> None:
+    """Draw Dice on held-out volumes by the number of labelled ones: a line for each order, and every volume as a dot.
+
+    Args:
+        path: PNG file.
+        lines: mean Dice by order and number.
+        volumes: Dice of the volumes in all orders, by number; dots of one number lie side by side.
+    """
+    numbers = sorted(volumes)
+    figure = new_figure(6.4, 4)
+    axes = figure.subplots()
+    for place, number in enumerate(numbers):
+        values = sorted(volumes[number])
+        sides = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
+        axes.scatter(place + np.asarray(sides), values, s=9, color="0.75", linewidths=0, zorder=1)
+    for order, line in lines.items():
+        known = [number for number in numbers if number in line]
+        places = [numbers.index(number) for number in known]
+        axes.plot(places, [line[number] for number in known], color="#7fb0d6", linewidth=0.9, zorder=2)
+        axes.plot([], [], color="#7fb0d6", linewidth=0.9, label="an order of volumes" if order == min(lines) else None)
+    known = [number for number in numbers if any(number in line for line in lines.values())]
+    own = {number: [line[number] for line in lines.values() if number in line] for number in known}
+    axes.errorbar(
+        [numbers.index(number) for number in known],
+        [statistics.mean(own[number]) for number in known],
+        yerr=[statistics.stdev(own[number]) if len(own[number]) > 1 else 0.0 for number in known],
+        color="#0b4f7a",
+        marker="o",
+        markersize=5,
+        capsize=4,
+        zorder=3,
+        label="mean over orders, ± standard deviation",
+    )
+    axes.scatter([], [], s=9, color="0.75", label="a held-out volume")
+    axes.set_xticks(range(len(numbers)), [str(number) for number in numbers])
+    axes.set_xlabel("labelled volumes")
+    axes.set_ylabel("Dice on held-out volumes")
+    axes.grid(axis="y", linewidth=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save_figure(figure, path)

@@ -59,6 +59,8 @@ RECOMMENDED = "recommended"
 """The recipe that is the default of `train.json`."""
 OUTPUT = ("largest_component",)
 """What a recipe does to the output of its network."""
+EARLIER_N4 = {"n4_shrink": [4, 4, 1], "n4_iterations": [50, 50, 50, 50]}
+"""N4 as it was by default for ACDC up to version 0.8, which the results of those versions stand on."""
 _NEWER = (
     "self_training_rounds",
     "copy_paste",

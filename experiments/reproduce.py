@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bundles.run import REPOSITORY
+from bundles.places import RUNS
 from common.data.splits import draws_of
 from common.errors import root_cause
 from common.records import write_record
@@ -33,7 +33,7 @@ from .results import read_result
 
 logger = logging.getLogger(__name__)
 
-RESULTS = REPOSITORY / "experiments" / "results"
+RESULTS = RUNS.parent / "experiments" / "results"
 _RENAMED = {"starts": "rows", "combinations": "draws"}  # what an option is called now
 
 
@@ -50,7 +50,7 @@ def reproduce(
     num_labelled: Sequence[int | str] = (),
     draws: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
-    runs_dir: str = str(REPOSITORY / "runs"),
+    runs_dir: str = str(RUNS),
     max_minutes: float = math.inf,
     list: bool = False,
     engine: str = "local",

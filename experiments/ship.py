@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bundles.run import REPOSITORY
+from bundles.places import REPOSITORY, RUNS
 from common.checkpoints import content_hash, read_weights
 from common.files import atomic_file, write_text_atomically
+from release.front_matter import front_matter, measured
 from release.results import EVALUATIONS, MAIN_EVALUATION, metrics_of
 
 from .cells import bundle_of, stages_of
@@ -18,10 +19,14 @@ from .recipes import OUTPUT
 from .results import cell_of, read_any_result
 
 _MODEL = EVALUATIONS[MAIN_EVALUATION]
+_CHOSEN = """
+
+The recipe was chosen, and these weights were, on labelled volumes that are in no list of the split: neither for
+pre-training nor for the test nor in a draw. The test volumes had no part in it."""
 _ENCODER, _DECODER = "pretrained_encoder.pt", "pretrained_encoder_decoder.pt"
 
 
-def ship(result: str, decoder_result: str, runs_dir: str = str(REPOSITORY / "runs")) -> None:
+def ship(result: str, decoder_result: str, runs_dir: str = str(RUNS)) -> None:
     """Copy the weights of two cells' runs into their bundle's `models`, and write down what they are.
 
     `pretrained_encoder.pt` and `model.pt` are those of the first cell, `pretrained_encoder_decoder.pt` is that of the
@@ -85,12 +90,10 @@ def model_card(bundle: Path, metadata: dict[str, Any], result: dict[str, Any], c
     defaults = json.loads((bundle / "configs" / "evaluate.json").read_text(encoding="utf-8"))
     values = {name: getattr(cell.recipe, name) for name in OUTPUT}
     options = "".join(f" --{name} {value}" for name, value in values.items() if value != defaults[name])
-    return f"""---
-license: {metadata["weights_license"]}
-library_name: monai
-tags: [monai, medical, segmentation, contrastive-learning]
----
-
+    header = front_matter(
+        metadata["weights_license"], **measured(bundle.name, cell.dataset, metadata["data_source"], result)
+    )
+    return f"""{header}
 # Weights of {metadata["name"]}
 
 Written by `python -m experiments ship` from `{weights[_MODEL]["result"]}`.
@@ -109,7 +112,7 @@ batch-norm statistics recomputed on unlabelled volumes. All are state dicts that
 Data: {metadata["data_source"]}. Labelled volumes: {cell.num_labelled} (draw {cell.draw}), seed {cell.seed}, \
 recipe "{cell.recipe.name}" (see `experiments/results/README.md` of the repository). Schedule: \
 {cell.lengths}; the paper's: {SCHEDULES["full"].lengths}. Device: {result["device"]}; \
-commit {result["commit"]}.
+commit {result["commit"]}.{_CHOSEN if cell.recipe.self_training_rounds else ""}
 
 ## Measured
 

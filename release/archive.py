@@ -139,7 +139,7 @@ def _check_bundle(path: Path, contents: dict[str, bytes], name: str) -> str:
             f"({error!r}): discard it."
         ) from error
     for entry, content in contents.items():
-        if entry.endswith(".pt"):
+        if entry.endswith((".pt", ".ts")):
             hashes[entry.removeprefix(f"{name}/")] = hashlib.sha256(content).hexdigest()
     if hashes != stated:
         differing = sorted(str(file) for file in {*hashes, *stated} if hashes.get(file) != stated.get(file))

@@ -6,11 +6,12 @@ import posixpath
 import re
 from pathlib import Path
 
+from .front_matter import front_matter
 from .source import Bundle
 
 _LINK = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)([^)]+)\)")
 _SECTION = re.compile(r"\.\./\.\./(bundle_\w+)/docs/README\.md#(\w+)")
-_FRONT_MATTER = re.compile(r"---\n(.*?)\n---\n+", re.DOTALL)
+_FRONT_MATTER = re.compile(r"---\n.*?\n---\n", re.DOTALL)
 _CODE_LICENCE = "LICENSE-Apache-2.0"
 _NO_WEIGHTS = """\
 # Weights
@@ -27,8 +28,13 @@ _FROM_PYTHON = """\
     sys.path.insert(0, "downloads/{name}")  # this folder: `load` does not look for a bundle's code by itself
     network = load("{name}", bundle_dir="downloads", device="cpu")  # with the weights of models/model.pt
 
-The code is the package `scripts.{name}`. The network takes slices (N, 1, H, W), preprocessed, H and W
-multiples of 32; so does what `python -m monai.bundle ckpt_export` and `onnx_export` write for other runtimes.
+The code is the package `scripts.{name}`. The network takes slices (N, C, H, W), preprocessed, H and W any
+multiples of 32. So does what these write, in this folder, for other runtimes:
+
+    python -m monai.bundle ckpt_export --config_file configs/inference.json    # models/model.ts, TorchScript
+    python -m monai.bundle onnx_export --args_file configs/onnx_export.json    # models/model.onnx
+
+`model.ts` is here already where there are weights; after a training of your own write it again.
 
 A bundle is code, which runs when it is loaded: load only those of people whom you trust.
 """
@@ -53,10 +59,10 @@ def write_documents(bundle: Bundle, folder: Path) -> None:
         bundle: that is released.
         folder: of the copy that is given away.
     """
-    about_weights, front_matter = _NO_WEIGHTS, "license: apache-2.0\nlibrary_name: monai\ntags: [monai, medical]"
+    about_weights, header = _NO_WEIGHTS, front_matter("apache-2.0")
     if bundle.weights:
         card = (bundle.folder / "models" / "README.md").read_text(encoding="utf-8")
-        front_matter, about_weights = _FRONT_MATTER.findall(card)[0], _FRONT_MATTER.sub("", card, count=1)
+        header, about_weights = _FRONT_MATTER.findall(card)[0], _FRONT_MATTER.sub("", card, count=1).lstrip()
         (folder / "LICENSE").rename(folder / _CODE_LICENCE)
         licence = _LICENCE.format(code_licence=_CODE_LICENCE, weights_licence=bundle.metadata["weights_license"])
         (folder / "LICENSE").write_text(licence, encoding="utf-8")
@@ -69,7 +75,7 @@ def write_documents(bundle: Bundle, folder: Path) -> None:
     use = _FROM_PYTHON.format(name=bundle.name)
     text = f"{manual}\n\n{use}\n{re.sub('^#', '##', about_weights, flags=re.MULTILINE)}"
     (folder / "docs" / "README.md").write_text(relink(text, "docs", "docs"), encoding="utf-8")
-    card = f"---\n{front_matter}\n---\n\n{relink(text, 'docs', '.')}"
+    card = f"{header}\n{relink(text, 'docs', '.')}"
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from .archive import check_archive, write_zip
 from .documents import write_documents
 from .entries import LARGEST_FILE
 from .source import MODEL, Bundle, ReleaseError, check_card, check_metrics, check_version, check_weights, read_bundle
+from .torchscript import TORCHSCRIPT, write_torchscript
 from .vendor import vendor
 
 _NO_OPTIONS = ("imports", "training", "run")
@@ -91,9 +92,14 @@ def _write_bundle(source: Bundle, folder: Path, listed: list[str], url: str | No
     if listed:
         (folder / "large_files.json").write_text(json.dumps(_large_files(source, listed, url)), encoding="utf-8")
     metadata = {**source.metadata, "source": {"version": common.__version__, "commit": commit()}}
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    described = folder / "configs" / "metadata.json"
+    described.write_text(json.dumps(metadata), encoding="utf-8")
     write_documents(source, folder)
     vendor(folder)
+    if MODEL in source.weights:
+        made = {"made_from": MODEL, "sha256": write_torchscript(source, folder)}
+        metadata["weights"] = {**source.weights, TORCHSCRIPT: made}
+        described.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
     for path in folder.rglob("*"):
         if path.stat().st_size > LARGEST_FILE:
             raise ReleaseError(

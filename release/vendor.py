@@ -6,6 +6,7 @@ to all bundles of a process; so the code is in a package within it that is calle
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from .source import ReleaseError
 NAMED = re.compile(r"(?<![\w.])common(?=\.[A-Za-z_])|(?<=\bimport )common\b|(?<=\bfrom )common(?= import\b)")
 """`common` where it is the package: before a dot and a name, or imported as a whole."""
 
+_PACKAGE = "common"
 _TEXT = {".py", ".md", ".txt", ".conf"}
 _SCRIPTS = '''\
 """The code of this bundle, in a package that is called like the bundle.
@@ -58,7 +60,7 @@ def vendor(folder: Path) -> None:
         folder: of a copy of the bundle.
 
     Raises:
-        ReleaseError: if a config names `common` where it could not be renamed.
+        ReleaseError: if a config names `common` where it could not be renamed, or code calls something else so.
     """
     package = package_of(folder.name)
     target = folder.joinpath(*package.split("."))
@@ -70,7 +72,29 @@ def vendor(folder: Path) -> None:
             path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
             check_renamed(path.relative_to(folder).as_posix(), content)
         elif path.suffix in _TEXT:
-            path.write_text(NAMED.sub(package, path.read_text(encoding="utf-8")), encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".py":
+                check_code(path.relative_to(folder).as_posix(), text)
+            path.write_text(NAMED.sub(package, text), encoding="utf-8")
+
+
+def check_code(where: str, text: str) -> None:
+    """Check that code has no variable, argument or the like called `common`, which would be renamed like the package.
+
+    Args:
+        where: the file's name, for the error.
+        text: of the file.
+
+    Raises:
+        ReleaseError: if it has one.
+    """
+    for node in ast.walk(ast.parse(text)):
+        names = (getattr(node, field, None) for field in ("id", "arg", "name"))
+        if _PACKAGE in names and not isinstance(node, ast.alias):
+            raise ReleaseError(
+                f"{where}:{getattr(node, 'lineno', 1)} calls something `common`, which would be renamed like the "
+                "package: give it another name."
+            )
 
 
 def rename(content: Any, package: str, key: str = "") -> Any:

@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 BUNDLES = sorted(path.parent for path in REPOSITORY.glob("bundle_*/dataset.json"))
 
 _BLOCK = re.compile(r"^```.*?^```$|^    .*?$", re.DOTALL | re.MULTILINE)
-_LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
+LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 _COMMAND = re.compile(r"python3? -m ([\w.]+)(?: +([a-z_]+))?")
 # Not ours, and not needed to read the documents.
 _ELSEWHERE = {"monailabel.main", "venv"}
@@ -42,7 +42,7 @@ def anchors(text: str) -> set[str]:
 
 def broken_links(document: Path) -> list[str]:
     broken = []
-    for link in _LINK.findall(_BLOCK.sub("", document.read_text(encoding="utf-8"))):
+    for link in LINK.findall(_BLOCK.sub("", document.read_text(encoding="utf-8"))):
         file, _, anchor = unquote(link).partition("#")
         target = document.parent / file if file else document
         if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
@@ -59,7 +59,7 @@ def unknown_commands(document: Path) -> list[str]:
             unknown.append(module)
         elif (main := REPOSITORY.joinpath(*module.split("."), "__main__.py")).is_file():
             # The dictionary of commands that is given to Fire; the module itself may need packages of an extra.
-            if command and not re.search(rf'"{command}": \w+', main.read_text(encoding="utf-8")):
+            if command and not re.search(rf'"{command}": "?\w+', main.read_text(encoding="utf-8")):
                 unknown.append(f"{module} {command}")
     return unknown
 
@@ -176,3 +176,40 @@ def test_hooks_download_nothing():
     modules = [_COMMAND.match(hook["entry"])[1] for hook in local["hooks"]]
     assert all(importlib.util.find_spec(module) for module in modules)
     assert {"ruff", "mypy", "bundles"} == set(modules)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=name_of)
+def test_manuals_have_the_parts_that_the_model_zoo_asks_for(bundle):
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert all(f"**{part}**: " in text for part in ("Authors", "Tags", "Licence"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    parts = [
+        "Data",
+        "Preprocessing",
+        "Input and output",
+        "Commands",
+        "Performance",
+        "System",
+        "Limitations",
+        "Citation",
+    ]
+    assert [title for title in titles if title in parts] == parts
+    system = re.search(r"^## System\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)[1]
+    assert all(word in system for word in ("memory", "segmentation", "TorchScript", "TensorRT"))
+
+
+def test_annotators_read_what_was_measured():
+    """The table of docs/annotators.md against the file that the measurement wrote."""
+    measured = json.loads((REPOSITORY / "docs" / "pictures" / "annotators.json").read_text(encoding="utf-8"))
+    page = (REPOSITORY / "docs" / "annotators.md").read_text(encoding="utf-8")
+    assert measured["epochs"] == 50 and measured["device"] == "cpu"
+    for state, words in [
+        ("released", "`model.pt` as released"),
+        ("trained_1", "trained on one label"),
+        ("trained_2", "trained on two labels"),
+    ]:
+        dice = list(measured["dice"][state].values())
+        seconds = measured["training_seconds"].get(state)
+        minutes = f"{seconds / 60:.1f}" if seconds else "–"
+        assert len(dice) == 20
+        assert f"| {words} | {sum(dice) / 20:.3f} | {min(dice):.3f} | {minutes} |".replace(" 0.", " .") in page

@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "bundles": BELOW_ALL,
     "release": {*BELOW_ALL, "bundles"},
     "label": {*BELOW_ALL, "bundles", "release"},
+    "deploy": set(),  # it runs where only a release is
     "benchmarks": BELOW_MOST,
     "experiments": BELOW_MOST,
     "experiments.gpu": {*BELOW_MOST, "benchmarks"},  # a kit that runs both elsewhere
-    "tests": {*BELOW_MOST, "label", "benchmarks", "experiments"},
+    "tests": {*BELOW_MOST, "label", "deploy", "benchmarks", "experiments"},
 }
 MOST_LINES = 350
 PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))

@@ -22,7 +22,7 @@ def python_of(page):
 
 def test_readme_fine_tunes_and_describes(tmp_path, monkeypatch):
     (fine_tuning,) = python_of("README.md")
-    description, _ = python_of("docs/python.md")
+    description, *_ = python_of("docs/python.md")
     assert 'torch.device("cpu"), 100,' in fine_tuning
     assert len([line for line in fine_tuning.splitlines() if line and "import " not in line]) == 10
 

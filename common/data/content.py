@@ -110,9 +110,11 @@ def short_hashes(subsets: Mapping[str, Sequence[Content]]) -> dict[str, Any]:
         For each subset its ids with a hash of image and label; for one without labels a single hash, as it can be long.
     """
     return {
-        name: _by_id(contents)
-        if all(entry.label is not None for entry in contents)
-        else _short([entry.image for entry in contents])
+        name: (
+            _by_id(contents)
+            if all(entry.label is not None for entry in contents)
+            else _short([entry.image for entry in contents])
+        )
         for name, contents in subsets.items()
     }
 

@@ -1,14 +1,15 @@
-"""From the files of a dataset to its items: the folder that they are in, and images and labels put together by id."""
+"""From the files of a dataset to its items: the folder that they are in, images and labels put together, and ids."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from .volume_files import DatasetError, entries, few
+from .volume_files import DatasetError, entries, few, stem
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,28 @@ def usable(problems: Iterable[str], items: list[_Item]) -> list[_Item]:
     if message := "\n".join(filter(None, problems)):
         raise DatasetError(message, items)
     return items
+
+
+def with_ids(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return items of which each has an "id", as those of other people's lists need not.
+
+    An item without one is called like the file of its "image", with as many of the folders above it as it takes to tell
+    all of these items apart, if they can be.
+    """
+    nameless = [index for index, item in enumerate(items) if "id" not in item]
+    paths = [Path(items[index]["image"]) for index in nameless]
+    most = max((len(path.parts) for path in paths), default=1)
+    for depth in range(1, most + 1):
+        names = ["_".join([*path.parent.parts[len(path.parts) - depth :], _name(path)]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    found = dict(zip(nameless, names, strict=True)) if nameless else {}
+    return [{"id": found[index], **item} if index in found else dict(item) for index, item in enumerate(items)]
+
+
+def _name(path: Path) -> str:
+    name = stem(path)
+    return path.stem if name == path.name else name  # a photograph
 
 
 def no_folder(dataset_dir: str | os.PathLike[str]) -> str:

@@ -20,7 +20,8 @@ from .slices import MappedSlices, Slices
 class PseudoLabelled(Slices):
     """The slices of unlabelled volumes, with label maps once there are any.
 
-    A volume among them whose image is that of a labelled one has its true label map, whatever is predicted.
+    A volume among them whose image is that of a labelled one has its true label map, whatever is predicted; if some of
+    its slices are not labelled, the others have.
 
     Args:
         slices: the slices; their own label maps are ignored. If they are not in memory, the label maps are in a
@@ -33,7 +34,7 @@ class PseudoLabelled(Slices):
     """
 
     def __init__(self, slices: Slices, labelled: Slices) -> None:
-        super().__init__(slices.images, None, slices.starts, slices.ids, slices.content)
+        super().__init__(slices.images, None, slices.starts, slices.ids, slices.content, slices.numbers)
         self.device = slices.device
         self.read_ahead = slices.read_ahead
         self.is_labelled = False
@@ -45,13 +46,17 @@ class PseudoLabelled(Slices):
 
     @property
     def num_predicted(self) -> int:
-        """The number of volumes that have no true label maps."""
-        return self.num_volumes - len(self._true)
+        """The number of volumes of which not all slices have true label maps."""
+        return self.num_volumes - len(self._whole)
 
     @property
     def predicted_content(self) -> list[Content]:
-        """What is in the files of the volumes that have no true label maps."""
-        return [entry for number, entry in enumerate(self.content) if number not in self._true]
+        """What is in the files of the volumes of which not all slices have true label maps."""
+        return [entry for number, entry in enumerate(self.content) if number not in self._whole]
+
+    @property
+    def _whole(self) -> set[int]:
+        return {number for number, (places, _) in self._true.items() if len(places) == len(self.numbers[number])}
 
     @property
     def structures(self) -> list[int]:
@@ -79,7 +84,10 @@ class PseudoLabelled(Slices):
         parts = []
         for number, predicted in enumerate(maps):
             own = self.maps(number)
-            own.copy_(self._true.get(number, predicted))
+            own.copy_(predicted)
+            if number in self._true:
+                places, true = self._true[number]
+                own[places.to(own.device)] = true.to(own.device)
             parts.append(compressor.compress(own.cpu().contiguous().numpy().data))
         parts.append(compressor.flush())
         self._compressed = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8)
@@ -124,14 +132,14 @@ class PseudoLabelled(Slices):
         return self._maps
 
 
-def _true_maps(slices: Slices, labelled: Slices) -> dict[int, Tensor]:
-    """Return the label maps (D, H, W) of the volumes, by number, that are among the labelled ones."""
+def _true_maps(slices: Slices, labelled: Slices) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return for the volumes, by number, that are among the labelled ones which slices are labelled, and their maps."""
     if labelled.labels is None or any(len(these.content) != these.num_volumes for these in (slices, labelled)):
         return {}  # not all are from files
     known = {entry.image: number for number, entry in enumerate(labelled.content)}
     starts = labelled.starts.tolist()
     return {
-        number: labelled.labels[starts[known[entry.image]] : starts[known[entry.image] + 1]]
+        number: (labelled.numbers[same], labelled.labels[starts[same] : starts[same + 1]])
         for number, entry in enumerate(slices.content)
-        if entry.image in known
+        if (same := known.get(entry.image)) is not None
     }

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..files import atomic_file
 from ..transforms.eight_bit import unit_range
+from ..transforms.labelled_slices import LABELLED_SLICES
 from .content import Content, of_volumes
 from .disk_space import room_on_disk
 from .slice_store import MappedStore, StoreShape, add_to_hash, write_store
@@ -43,6 +44,8 @@ class Slices:
             the volume's third axis.
         ids: V names of the volumes, for messages; their numbers by default.
         content: what is in the files of the volumes, for those that came from files.
+        numbers: for each volume, which of its slices these are, int64 (D,) on the CPU, if some were left out; all by
+            default.
 
     Attributes:
         device: where batches of slices are wanted.
@@ -58,12 +61,14 @@ class Slices:
         starts: Tensor,
         ids: Sequence[str] | None = None,
         content: Sequence[Content] = (),
+        numbers: Sequence[Tensor] = (),
     ) -> None:
         self.images = images
         self.labels = labels
         self.starts = starts
         self.ids = [f"volume {number}" for number in range(len(starts) - 1)] if ids is None else list(ids)
         self.content = list(content)
+        self.numbers = list(numbers) or [torch.arange(int(length)) for length in starts.diff()]
         self.device = images.device
 
     @staticmethod
@@ -74,7 +79,7 @@ class Slices:
         cache_dir: str | os.PathLike[str] | None = None,
         progress: bool = True,
     ) -> Slices:
-        """Take volumes apart along their third axis.
+        """Take volumes apart along their third axis. Of a volume with `LABELLED_SLICES` these are taken.
 
         Slices that take more than `in_memory_gib` go to a file, which is memory-mapped. The volumes are then iterated
         twice: first to learn how many slices there are, and again to write the file. The name of the file is a hash of
@@ -100,12 +105,14 @@ class Slices:
         blocks: list[_Part] = []
         loose: list[_Part] = []
         contents: list[Content] = []
+        numbers: list[Tensor] = []
         digest = hashlib.sha256()
         shape = StoreShape(0, 0, 0, False)
         for volume in tqdm(volumes, desc="Collecting slices", unit="volume", disable=not progress, leave=False):
             images, labels = _take_apart(volume)
             ids.append(str(volume.get("id", f"volume {len(ids)}")))
             contents += of_volumes([volume])
+            numbers.append(_numbers(volume))
             starts.append(starts[-1] + len(images))
             channels, height, width = images.shape[1:]
             eight_bit = images.dtype == torch.uint8
@@ -132,10 +139,10 @@ class Slices:
         if blocks or loose:
             images, labels = _join([*blocks, *loose])
             labels = None if labels is None else labels.to(device)
-            return Slices(images.to(device), labels, torch.tensor(starts), ids, contents)
+            return Slices(images.to(device), labels, torch.tensor(starts), ids, contents, numbers)
         again = tqdm(volumes, desc="Writing slices", unit="volume", disable=not progress, leave=False)
         with _open_store((_take_apart(volume) for volume in again), shape, cache_dir, digest.hexdigest()) as file:
-            return MappedSlices(file, shape, torch.tensor(starts), ids, device, contents)
+            return MappedSlices(file, shape, torch.tensor(starts), ids, device, contents, numbers)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -177,6 +184,7 @@ class MappedSlices(Slices):
         ids: see `Slices`.
         device: where batches of slices are wanted.
         content: see `Slices`.
+        numbers: see `Slices`.
 
     Raises:
         ValueError: if the file has another size than `shape` asks for.
@@ -192,9 +200,10 @@ class MappedSlices(Slices):
         ids: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
         content: Sequence[Content] = (),
+        numbers: Sequence[Tensor] = (),
     ) -> None:
         self._store = MappedStore(file, shape)
-        super().__init__(self._store.images, self._store.labels, starts, ids, content)
+        super().__init__(self._store.images, self._store.labels, starts, ids, content, numbers)
         self.device = torch.device(device)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -214,13 +223,23 @@ def _join(parts: Sequence[_Part]) -> _Part:
     return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None
 
 
+def _numbers(volume: dict[str, Any]) -> Tensor:
+    """Return which slices of a volume are taken."""
+    if LABELLED_SLICES in volume:
+        return torch.as_tensor(volume[LABELLED_SLICES]).nonzero().flatten()
+    return torch.arange(volume["image"].shape[-1])
+
+
 def _take_apart(volume: dict[str, Any]) -> _Part:
     """Return a volume's slices along its third axis."""
+    numbers = _numbers(volume)
     images = torch.as_tensor(volume["image"]).as_subclass(Tensor).permute(3, 0, 1, 2)
+    images = images if len(numbers) == len(images) else images[numbers]
     images = (images if images.dtype == torch.uint8 else images.float()).contiguous()
     if "label" not in volume:
         return images, None
     labels = torch.as_tensor(volume["label"]).as_subclass(Tensor)[0].permute(2, 0, 1)
+    labels = labels if len(numbers) == len(labels) else labels[numbers]
     return images, labels.to(torch.uint8).contiguous()
 
 

@@ -16,6 +16,7 @@ from ..transforms.volume import VolumeError
 from .cache import CachedTransformd, fill_cache
 from .failures import describe_failure
 from .nifti import read_nifti
+from .pairing import with_ids
 from .photographs import LabelMapReader, PhotographReader, is_photograph
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class VolumeDataset(Dataset):
     unusable volumes are reported together; a lazy dataset does so at the end of an iteration.
 
     Args:
-        data: items with the paths "image" and, where labels are wanted, "label"; other entries are passed on.
+        data: items with the paths "image" and, where labels are wanted, "label"; other entries are passed on. Those
+            without an "id" get one, see `with_ids`.
         transform: deterministic dictionary transforms.
         num_workers: processes that fill the cache; None takes one for each core.
         progress: show a progress bar.
@@ -50,7 +52,7 @@ class VolumeDataset(Dataset):
         lazy: bool = False,
         required: bool = True,
     ) -> None:
-        super().__init__(data, transform)
+        super().__init__(with_ids(data), transform)
         self.num_workers = num_workers
         self.progress = progress
         self.lazy = lazy

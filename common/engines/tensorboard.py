@@ -15,32 +15,47 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ..strategies import Layout
+from .loss_buffer import LossBuffer
+from .self_training import SelfTraining
 
 
 class TrainingScalars:
-    """Handler of a trainer: write the loss.
+    """Handler of a trainer: write the loss of every step, the learning rate and the round of self-training.
 
     Args:
         log_dir: TensorBoard's folder.
-        every: steps between two points of the curve (reading the loss waits for the device).
-        tag: name of the curve.
+        every: steps between two writings (reading the loss waits for the device); the end of an epoch is another.
+        tag: name of the curve of the loss.
+        self_training: has the rounds, if there are any.
     """
 
-    def __init__(self, log_dir: str, every: int = 10, tag: str = "train_loss") -> None:
+    def __init__(
+        self, log_dir: str, every: int = 10, tag: str = "train_loss", self_training: SelfTraining | None = None
+    ) -> None:
         self.log_dir = log_dir
-        self.every = every
         self.tag = tag
+        self.self_training = self_training
+        self._buffer = LossBuffer(every)
+        self._writer: SummaryWriter | None = None
 
     def attach(self, engine: Engine) -> None:
         """Write every so many steps."""
         if idist.get_rank() == 0:
-            TensorBoardStatsHandler(
-                log_dir=self.log_dir,
-                iteration_log=self.every,
-                epoch_log=False,
-                output_transform=lambda output: output["loss"].item(),
-                tag_name=self.tag,
-            ).attach(engine)
+            self._writer = SummaryWriter(self.log_dir)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+
+    def _write(self, engine: Any) -> None:
+        losses = self._buffer.add(engine)
+        if not losses or self._writer is None:
+            return
+        for step, loss in losses.items():
+            self._writer.add_scalar(self.tag, loss, step)
+        optimizer = getattr(engine, "optimizer", None)
+        if optimizer is not None:
+            self._writer.add_scalar("learning_rate", optimizer.param_groups[0]["lr"], engine.state.iteration)
+        if self.self_training is not None and self.self_training.rounds:
+            self._writer.add_scalar("round", self.self_training.round, engine.state.iteration)
+        self._writer.flush()
 
 
 class ValidationScalars:

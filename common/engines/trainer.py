@@ -19,7 +19,7 @@ from ..files import write_errors_explained
 from ..lineage import Lineage
 from .averaging import WeightAveraging
 from .self_training import SelfTraining
-from .tracking import every_tenth_loss
+from .tracking import of_training
 
 
 def keep_batch(batch: tuple[Any, Any], *_: Any, **__: Any) -> tuple[Any, Any]:
@@ -78,11 +78,11 @@ class StageTrainer(SupervisedTrainer):
         optimizer: updates the parameters that are to train.
         loss_function: maps predictions and targets to a scalar.
         inferer: runs the network.
-        train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds gets the loss and the
-            learning rate of every tenth step.
+        train_handlers: Ignite handlers. The one that `monai.bundle run --tracking mlflow` adds is made to fit, see
+            `tracking.of_training`.
         averaging: follows the weights of `network`, or None.
         self_training: labels slices for the loader, or None.
-        lineage: learns which weights the run starts from in MONAI Label, see `monai_label`.
+        lineage: learns which weights the run starts from in MONAI Label, see `monai_label`; kept by MLflow.
 
     Attributes:
         finished: whether all steps are done and all outputs written, in this run or, as `Resume` finds out, before it.
@@ -107,7 +107,7 @@ class StageTrainer(SupervisedTrainer):
         if max_epochs < 1:  # `_complete` would take it for a run that has no step left
             raise ValueError(f"max_epochs must be a whole number from 1, got {max_epochs!r}: train for one at least.")
         handlers = [
-            every_tenth_loss(handler) if isinstance(handler, MLFlowHandler) else handler
+            of_training(handler, self_training, lineage) if isinstance(handler, MLFlowHandler) else handler
             for handler in train_handlers or ()
         ]
         if lineage is not None:

@@ -25,9 +25,12 @@ class Validation(ValidationHandler):
         if type(interval) is not int or interval < 1:
             raise ValueError(f"val_interval must be a whole number from 1, got {interval!r}: it is in epochs.")
         super().__init__(interval, validator)
+        self._is_empty = validator.state.epoch_length == 0
 
     def attach(self, engine: Engine) -> None:
-        """Validate at the end of epochs."""
+        """Validate at the end of epochs, if there is anything to validate on."""
+        if self._is_empty:  # MONAI would warn of it each time
+            return
 
         def is_due(trainer: Engine, epoch: int) -> bool:
             return epoch % self.interval == 0 or epoch == trainer.state.max_epochs

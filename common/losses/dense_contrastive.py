@@ -10,12 +10,14 @@ agree with the map of the image. Here both are read at sampled places only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from ..strategies import DenseStrategy, Layout, pixels_per_slice
-from .info_nce import check_temperature, info_nce, log_sum_of_negatives, similarities, unit_vectors
+from .info_nce import check_temperature, info_nce, similarities, unit_vectors
 
 
 class DenseContrastiveLoss(nn.Module):
@@ -46,7 +48,7 @@ class DenseContrastiveLoss(nn.Module):
     anchors: Tensor
     partners: Tensor
     weights: Tensor
-    negatives: Tensor
+    left_out: Tensor
     same_place: Tensor
 
     def __init__(self, layout: Layout, num_pixels: int = 1000, temperature: float = 0.1) -> None:
@@ -63,7 +65,8 @@ class DenseContrastiveLoss(nn.Module):
         self.register_buffer("anchors", rows[0], persistent=False)
         self.register_buffer("partners", rows[1:], persistent=False)
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
-        self.register_buffer("negatives", negatives, persistent=False)
+        left_out = torch.zeros(negatives.shape).masked_fill_(~negatives, -torch.inf)
+        self.register_buffer("left_out", left_out, persistent=False)
         self.register_buffer("same_place", slices[rows[1:]] == slices[rows[0]], persistent=False)
 
     def forward(self, maps: Tensor, points: Tensor) -> Tensor:
@@ -90,12 +93,11 @@ class DenseContrastiveLoss(nn.Module):
                 f"points must have the shape {(*self.shape, 2)} for the layout and num_pixels, got "
                 f"{tuple(points.shape)}; give views and loss the same num_pixels"
             )
-        if maps.device != self.negatives.device:
+        if maps.device != self.left_out.device:
             self.to(maps.device)  # once: to copy the tables in every step would make the host wait
         vectors = unit_vectors(sample_maps(maps, points))
         pixels = vectors.flatten(0, 1)
-        log_negatives = log_sum_of_negatives(similarities(pixels, pixels, self.temperature), self.negatives)
-        # Once more for the few images that are compared: the gradient of taking them out of all would cost more.
+        log_negatives = _LogSumOfNegatives.apply(pixels, self.left_out, self.temperature)
         compared = similarities(vectors[self.anchors], vectors[self.partners], self.temperature)
         same = compared.diagonal(dim1=2, dim2=3)  # (partners, anchors, K)
         positive = torch.where(self.same_place[..., None], same, compared.amax(dim=3))
@@ -104,7 +106,10 @@ class DenseContrastiveLoss(nn.Module):
 
 
 def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
-    """Read feature maps at places between their pixels, linearly interpolated.
+    """Read feature maps at places between their pixels, linearly interpolated; outside, the edge goes on.
+
+    The values are those of `grid_sample`, which would copy the whole maps into float32, forward and backward, for the
+    few places that are read.
 
     Args:
         maps: (N, D, h, w), any floating dtype.
@@ -113,6 +118,49 @@ def sample_maps(maps: Tensor, points: Tensor) -> Tensor:
     Returns:
         (N, K, D) float32.
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        sampled = F.grid_sample(maps.float(), points[:, :, None].float(), padding_mode="border", align_corners=False)
-    return sampled[..., 0].mT
+    height, width = maps.shape[2:]
+    columns, column_shares = _neighbours(points[..., 0], width)
+    rows, row_shares = _neighbours(points[..., 1], height)
+    first = height * width * torch.arange(len(maps), device=maps.device)
+    corners = first[:, None] + width * rows[:, None] + columns  # (2, 2, N, K)
+    shares = row_shares[:, None] * column_shares
+    pixels = maps.permute(0, 2, 3, 1).flatten(0, 2)  # no copy: the networks' maps are channels-last
+    read = pixels.index_select(0, corners.flatten()).float().unflatten(0, corners.shape)
+    return (shares[..., None] * read).sum((0, 1))
+
+
+def _neighbours(positions: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the two pixels that positions lie between, and the share of each; both of shape (2, *positions.shape)."""
+    at = (((positions.float() + 1) * size - 1) / 2).clamp(0, size - 1)
+    before = at.floor()
+    share = at - before
+    pixels = before.long()
+    return torch.stack([pixels, (pixels + 1).clamp(max=size - 1)]), torch.stack([1 - share, share])
+
+
+class _LogSumOfNegatives(torch.autograd.Function):
+    """`log_sum_of_negatives` of the `similarities` of vectors among themselves, and its gradient, with one matrix.
+
+    Taken step by step, seven matrices would be made, and to make them costs more than to compute them: of 2,000
+    vectors one has 16 MB. The gradient needs no matrix of its own: with P_ik = exp(s_ik - max_k s_ik), 0 for what is no
+    negative, and w_i the incoming gradient over τ Σ_k P_ik, that of the vectors V is diag(w) P V + Pᵀ diag(w) V.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, left_out: Tensor, temperature: float) -> Tensor:
+        """Take unit vectors (R, D), and (R, R): 0 for a negative, -inf for what is none; return (R)."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            similarity = torch.addmm(left_out, vectors / temperature, vectors.mT)
+        largest = similarity.amax(-1, keepdim=True)
+        exponentials = similarity.sub_(largest).exp_()
+        sums = exponentials.sum(-1, keepdim=True)
+        ctx.save_for_backward(vectors, exponentials, sums)
+        ctx.temperature = temperature
+        return (sums.log() + largest)[:, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        vectors, exponentials, sums = ctx.saved_tensors
+        weights = gradient[:, None] / (ctx.temperature * sums)
+        return weights * (exponentials @ vectors) + exponentials.mT @ (weights * vectors), None, None

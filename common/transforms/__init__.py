@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from .channel import SelectChanneld as SelectChanneld
 from .checks import CheckVolumed as CheckVolumed
+from .labelled_slices import CheckWholeSlicesd as CheckWholeSlicesd
+from .labelled_slices import FindLabelledSlicesd as FindLabelledSlicesd
 from .labels import MatchLabeld as MatchLabeld
 from .n4 import N4BiasFieldCorrection as N4BiasFieldCorrection
 from .n4 import N4BiasFieldCorrectiond as N4BiasFieldCorrectiond

@@ -17,7 +17,7 @@ class SelectChanneld(MapTransform):
     An image of one channel, that is a 3-D file, is taken as it is for channel 0.
 
     Args:
-        keys: keys of the images, (C, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
+        keys: keys of the images, (C, X, Y, Z).
         channel: index of the channel, from 0.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
@@ -21,7 +22,7 @@ class CheckVolumed(MapTransform):
     `replace_outliers`.
 
     Args:
-        keys: keys of the images, (1, X, Y, Z) as `LoadImaged(ensure_channel_first=True)` gives them.
+        keys: keys of the images, (1, X, Y, Z).
 
     Raises:
         VolumeError: see above; the first fault found is reported.
@@ -60,6 +61,13 @@ def _check_shape(image: MetaTensor) -> None:
 
 
 def _check_spacing(image: MetaTensor) -> None:
+    known = {"original_affine", "filename_or_obj"} & set(image.meta)
+    if not known and torch.equal(image.affine, MetaTensor.get_default_affine()):
+        raise VolumeError(
+            f"{volume_name(image)} must say how large its voxels are and how they lie, but is an array without an "
+            "affine. Give the name of a file or, in MONAI Deploy, an Image with the metadata that "
+            "DICOMSeriesToVolumeOperator writes."
+        )
     spacing = voxel_spacing(image)
     if not np.all(np.isfinite(spacing) & (spacing > 0)):
         raise VolumeError(

@@ -10,7 +10,8 @@ Letters: B images, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,6 @@ class RandomStrongIntensity:
     - bias field (3/10): multiplied by the exponential of a smooth field with standard deviation 0.2.
     """
 
-    _RADIUS = 4  # pixels; the widest kernel's weight beyond it is under 1 per cent
     _BIAS_GRID = 3
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,25 +133,18 @@ class RandomStrongIntensity:
         uniforms = torch.rand(5, num_images, generator=generator)
         # One long draw on the CPU would take longer than the rest of the batch; a seed carries the generator over.
         seed = int(torch.randint(2**63 - 1, (), generator=generator).item())
-        noise = torch.randn(images.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
-        images = images + noise * on_device(torch.where(chances[0] < 0.3, 0.1 * uniforms[0], 0.0))
-        blurred = (chances[1] < 0.3).nonzero().flatten()
-        if len(blurred):
-            widths = (0.5 + uniforms[1][blurred]).to(device, non_blocking=True)
-            blurred = blurred.to(device, non_blocking=True)
-            images = images.index_copy(0, blurred, _blur(images[blurred], widths, self._RADIUS))
+        changed = images.clone()
+        noise = partial(_noise, generator=torch.Generator(device).manual_seed(seed))
+        _change_some(changed, chances[0] < 0.3, noise, 0.1 * uniforms[0])
+        _change_some(changed, chances[1] < 0.3, _blur, 0.5 + uniforms[1])
         contrast = on_device(torch.where(chances[2] < 0.5, 0.6 + 0.9 * uniforms[2], 1.0))
         brightness = on_device(torch.where(chances[3] < 0.5, 0.6 * uniforms[3] - 0.3, 0.0))
-        means = images.mean(dim=(-2, -1), keepdim=True)
-        images = (images - means) * contrast + means + brightness
-        powers = on_device(torch.where(chances[4] < 0.5, torch.exp(uniforms[4] - 0.5), 1.0))
-        low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
-        span = (high - low).clamp_min(1e-6)
-        images = ((images - low) / span).pow(powers) * span + low
+        means = changed.mean(dim=(-2, -1), keepdim=True)
+        changed.mul_(contrast).add_(means * (1.0 - contrast) + brightness)
+        _change_some(changed, chances[4] < 0.5, _gamma, torch.exp(uniforms[4] - 0.5))
         grids = 0.2 * torch.randn(num_images, 1, self._BIAS_GRID, self._BIAS_GRID, generator=generator)
-        grids = grids * (chances[5] < 0.3).view(-1, 1, 1, 1)
-        fields = F.interpolate(grids.to(device, non_blocking=True), size=images.shape[-2:], mode="bicubic")
-        return images * fields.exp()
+        _change_some(changed, chances[5] < 0.3, _bias_field, grids)
+        return changed
 
 
 class RandomInversion:
@@ -172,12 +165,58 @@ class RandomInversion:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images (B, C, H, W) float32, some of them inverted."""
         chosen = torch.rand(len(images), generator=generator) < self.chance
-        low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
-        return torch.where(chosen.view(-1, 1, 1, 1).to(images.device, non_blocking=True), low + high - images, images)
+        inverted = images.clone()
+        _change_some(inverted, chosen, _invert, chosen)
+        return inverted
 
 
-def _blur(images: Tensor, widths: Tensor, radius: int) -> Tensor:
-    """Convolve images (B, C, H, W) with Gaussians of standard deviations (B,) in pixels, cut off at `radius`."""
+def _change_some(
+    images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], parameters: Tensor
+) -> None:
+    """Replace the chosen images by what `change` makes of them, in place; chosen and parameters (B, ...) on the CPU."""
+    rows = chosen.nonzero().flatten()
+    if len(rows):
+        own, rows = (values.to(images.device, non_blocking=True) for values in (parameters[rows], rows))
+        images.index_copy_(0, rows, change(images[rows], own))
+
+
+def _noise(images: Tensor, deviations: Tensor, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise of standard deviations (B,) to images (B, C, H, W); the generator is on their device."""
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    return noise.mul_(deviations.view(-1, 1, 1, 1)).add_(images)
+
+
+def _invert(images: Tensor, _: Tensor) -> Tensor:
+    """Exchange bright and dark in images (B, C, H, W), of which none has a parameter."""
+    low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
+    return low + high - images
+
+
+def _gamma(images: Tensor, powers: Tensor) -> Tensor:
+    """Raise images (B, C, H, W), between their least and their largest value, to powers (B,)."""
+    low, high = images.amin(dim=(-2, -1), keepdim=True), images.amax(dim=(-2, -1), keepdim=True)
+    span = (high - low).clamp_min(1e-6)
+    return ((images - low) / span).pow_(powers.view(-1, 1, 1, 1)).mul_(span).add_(low)
+
+
+def _bias_field(images: Tensor, grids: Tensor) -> Tensor:
+    """Multiply images (B, C, H, W) by the exponentials of smooth fields, given by grids (B, 1, h, w)."""
+    # Bicubic interpolation is linear in rows and in columns: two small products instead of a pass over every pixel.
+    sides = zip(grids.shape[-2:], images.shape[-2:], strict=True)
+    of_rows, of_columns = (_bicubic(size, target, images.device) for size, target in sides)
+    return (of_rows @ grids @ of_columns.mT).exp_() * images
+
+
+@lru_cache(maxsize=8)
+def _bicubic(size: int, target: int, device: torch.device) -> Tensor:
+    """Return (target, size) float32: what bicubic interpolation from size to target places makes of each place."""
+    places = F.interpolate(torch.eye(size)[None, :, :, None], size=(target, 1), mode="bicubic")
+    return places[0, :, :, 0].mT.contiguous().to(device)
+
+
+def _blur(images: Tensor, widths: Tensor) -> Tensor:
+    """Convolve images (B, C, H, W) with Gaussians of standard deviations (B,) in pixels."""
+    radius = 4  # the widest kernel's weight beyond it is under 1 per cent
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernels = torch.exp(-(offsets**2) / (2 * widths[:, None] ** 2))
     kernels = kernels / kernels.sum(dim=1, keepdim=True)

@@ -18,6 +18,8 @@ from .volume import VolumeError, is_oriented, listed, volume_name
 
 logger = logging.getLogger(__name__)
 
+UNLABELLED = 255
+"""The value in all of a slice that nobody has labelled, unless it is a class."""
 _MOST_OFFSET_VOXELS = 0.5
 
 
@@ -48,16 +50,26 @@ class MatchLabeld(MapTransform):
         reference: key of the image, which must have been loaded by `LoadImaged`.
         values: the values that may occur, whole numbers: class indices, or for each value (a number or its digits, as
             JSON has no other keys) the class index that it stands for.
+        unlabelled: also take `UNLABELLED`, and leave it as it is.
 
     Raises:
         VolumeError: if the label has another size than the stored image, or other values than the given ones.
     """
 
-    def __init__(self, keys: KeysCollection, reference: str, values: Sequence[int] | Mapping[Any, int]) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str,
+        values: Sequence[int] | Mapping[Any, int],
+        unlabelled: bool = False,
+    ) -> None:
         super().__init__(keys)
         self.reference = reference
         self.values = class_indices(values)
-        self._map = MapLabelValue(list(self.values), list(self.values.values()), torch.float32)
+        self._allowed = self.values
+        if unlabelled and UNLABELLED not in self.values:
+            self._allowed = {**self.values, UNLABELLED: UNLABELLED}
+        self._map = MapLabelValue(list(self._allowed), list(self._allowed.values()), torch.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with each label in float32 and with the affine of the stored image."""
@@ -66,7 +78,7 @@ class MatchLabeld(MapTransform):
         for key in self.key_iterator(d):
             label = _turned_to_image(d[key], image)
             _check_label_shape(label, image)
-            _check_label_values(label, tuple(self.values))
+            _check_label_values(label, tuple(self._allowed), tuple(self.values))
             self._report_slips(label)
             label = self._map(label)
             label.affine = torch.as_tensor(image.meta["original_affine"])
@@ -121,12 +133,14 @@ def _check_label_shape(label: MetaTensor, image: MetaTensor) -> None:
         )
 
 
-def _check_label_values(label: MetaTensor, values: tuple[int, ...]) -> None:
+def _check_label_values(label: MetaTensor, allowed: tuple[int, ...], values: tuple[int, ...]) -> None:
     found = label.as_tensor().unique()
-    unknown = found[~torch.isin(found, torch.tensor(values, dtype=found.dtype, device=found.device))].tolist()
+    unknown = found[~torch.isin(found, torch.tensor(allowed, dtype=found.dtype, device=found.device))].tolist()
     if unknown:
         listed = ", ".join(f"{value:g}" for value in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
+        remark = f" ({UNLABELLED} says that a slice is not labelled, which only volumes to train on may have.)"
         raise VolumeError(
             f"{volume_name(label)} has {len(unknown)} values that are no class index: {listed}. Allowed are "
             f"{', '.join(map(str, values))}: map the values of the file to these, or correct the list of classes."
+            f"{remark if UNLABELLED in unknown else ''}"
         )

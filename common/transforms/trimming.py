@@ -21,6 +21,7 @@ from monai.transforms import (
 )
 from monai.utils import TraceKeys
 
+from .labels import UNLABELLED
 from .volume import volume_name, voxel_spacing
 
 logger = logging.getLogger(__name__)
@@ -128,9 +129,14 @@ class TrimLikeImaged(MapTransform):
         for key in self.key_iterator(d):
             label = d[key]
             d[key] = SpatialCrop(roi_start=start, roi_end=end)(label)
-            if lost := int(label.count_nonzero()) - int(d[key].count_nonzero()):
+            if lost := _structures(label) - _structures(d[key]):
                 logger.warning(
                     f"{volume_name(label)} loses {lost} labelled voxels, which lie outside the body as its image "
                     "shows it. If they are more than a few, take a larger margin, or do not trim."
                 )
         return d
+
+
+def _structures(label: MetaTensor) -> int:
+    """Count the voxels of structures."""
+    return int(((label != 0) & (label != UNLABELLED)).sum())

@@ -99,11 +99,11 @@ class ExpectedDiced(MapTransform):
         first, second = torch.triu_indices(len(maps), len(maps), offset=1)
         for index in range(1, self.num_classes):
             masks = (maps == index).flatten(1).float()  # whole numbers below 2 ** 24 are exact
-            common = (masks @ masks.T).double()
-            sizes = common.diagonal()
+            shared = (masks @ masks.T).double()
+            sizes = shared.diagonal()
             total = sizes[first] + sizes[second]
-            dice = (2 * common[first, second] / total)[total > 0]  # turns that both lack it say nothing
-            values.append(dice.mean() if len(dice) else common.new_zeros(()))
+            dice = (2 * shared[first, second] / total)[total > 0]  # turns that both lack it say nothing
+            values.append(dice.mean() if len(dice) else shared.new_zeros(()))
         return torch.stack(values)
 
 

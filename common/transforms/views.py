@@ -28,6 +28,7 @@ from .spatial_views import (
 )
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+_Spatial = RandomSpatial | RandomStrongSpatial | RandomLabelledZoom
 """Maps images (B, C, H, W) float32 and a CPU generator to augmented images of the same shape."""
 
 
@@ -164,7 +165,7 @@ class FineTuningViews:
     def __init__(
         self,
         num_classes: int,
-        spatial: RandomSpatial | RandomStrongSpatial | RandomLabelledZoom | None = RandomSpatial(),  # noqa: B008, it has no state
+        spatial: _Spatial | None = RandomSpatial(),  # noqa: B008, it has no state
         elastic: RandomElastic | RandomFineElastic | None = RandomElastic(),  # noqa: B008, it has no state
         intensity: Augmentation | None = None,
         mixup: Mixup | None = None,

@@ -13,13 +13,26 @@ from ..cells import bundle_of
 from ..plots import draw_dice, draw_training_curves, labelled_order
 from .numbers import number_of
 from .runs import Group, Run
+from .summary import main_lines
 from .tables import Line, select, table_name, title_of
 
 _PICTURES = ("worst", "median", "best")
 
 
+def main_figure(group: Group, folder: str) -> str:
+    """Draw what the short table has, for the page that it is on; the figure is below a folder that is given."""
+    drawn = _draw(main_lines(group), group, "main.png", f"schedule {group.schedule.name}")
+    return f"![Dice of the main rows by the number of labelled volumes]({folder}/{drawn})\n" if drawn else ""
+
+
 def dice_figure(lines: Sequence[Line], group: Group, number: int | str) -> str:
     """Draw Dice against the number of labelled volumes, if there is anything to compare."""
+    drawn = _draw(lines, group, f"table{number}.png", f"{table_name(number)}, schedule {group.schedule.name}")
+    return f"![Dice by the number of labelled volumes]({drawn})\n" if drawn else ""
+
+
+def _draw(lines: Sequence[Line], group: Group, name: str, title: str) -> str:
+    """Draw the Dice of some rows; return how the group's pages refer to the figure, nothing if there is one row."""
     measured: dict[str, dict[int | str, list[float]]] = {}
     paper: dict[str, dict[int | str, float]] = {}
     for line in lines:
@@ -28,11 +41,9 @@ def dice_figure(lines: Sequence[Line], group: Group, number: int | str) -> str:
         paper.setdefault(line.name, {}).update(line.paper)
     if len(measured) < 2:
         return ""
-    path = group.figures / f"table{number}.png"
-    draw_dice(
-        path, f"{table_name(number)}, schedule {group.schedule.name}: {title_of(MAIN_EVALUATION)}", measured, paper
-    )
-    return f"![Dice by the number of labelled volumes]({group.link(path)})\n"
+    path = group.figures / name
+    draw_dice(path, f"{title}: {title_of(MAIN_EVALUATION)}", measured, paper)
+    return group.link(path)
 
 
 def curves_section(group: Group) -> str:
@@ -45,10 +56,10 @@ def curves_section(group: Group) -> str:
         return ""
     path = group.figures / "training_curves.png"
     draw_training_curves(path, "Validation Dice while fine-tuning, a line for each run", curves)
-    return f"### Training curves\n\n![Validation Dice by step]({group.link(path)})\n"
+    return f"## Training curves\n\n![Validation Dice by step]({group.link(path)})\n"
 
 
-def _pictured(group: Group) -> list[tuple[Run, str, Path]]:
+def pictured(group: Group) -> list[tuple[Run, str, Path]]:
     """List what is pictured: of each row the run with draw c1, the fewest labelled volumes and the first seed.
 
     Returns:
@@ -63,7 +74,7 @@ def _pictured(group: Group) -> list[tuple[Run, str, Path]]:
 
 def copy_pictures(group: Group, runs_dir: Path) -> None:
     """Copy the pictures of three test volumes from where the cells were run, made small."""
-    for run, rank, path in _pictured(group):
+    for run, rank, path in pictured(group):
         evaluation = runs_dir / run.cell.folder / f"test_{Path(EVALUATIONS[MAIN_EVALUATION]).stem}"
         picture = evaluation / "pictures" / f"{run.volume(rank)[1]}.png"
         if picture.is_file():
@@ -73,14 +84,14 @@ def copy_pictures(group: Group, runs_dir: Path) -> None:
 def pictures_section(group: Group) -> str:
     """Show the pictures that were copied."""
     rows: dict[str, list[str]] = {}
-    for run, rank, path in _pictured(group):
+    for run, rank, path in pictured(group):
         if path.is_file():
             dice, volume = run.volume(rank)
             entry = f"{rank}: {volume}, {number_of(dice)}<br>![{rank}]({group.link(path)})"
             rows.setdefault(f"{run.cell.row}, {run.number} labelled", []).append(entry)
     if not rows:
         return ""
-    parts = ["### Worst, median and best test volume of each row, draw c1\n", terms_of(group)]
+    parts = ["## Worst, median and best test volume of each row, draw c1\n", terms_of(group)]
     for row, entries in rows.items():
         parts.append(f"| {row} |{' |' * (len(entries) - 1)}\n|{'---|' * len(entries)}\n| {' | '.join(entries)} |\n")
     return "\n".join(parts)

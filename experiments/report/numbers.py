@@ -44,6 +44,11 @@ def standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5
 
 
+def is_clear(values: Sequence[float]) -> bool:
+    """Whether the mean of several differences is further from 0 than twice its standard error."""
+    return len(values) > 1 and abs(statistics.mean(values)) > 2 * standard_error(values)
+
+
 def with_error(values: Sequence[float]) -> str:
     """Write the mean with its sign and, of several values, its standard error."""
     return f"{statistics.mean(values):+.3f}" + (f" ± {number_of(standard_error(values))}" if len(values) > 1 else "")

@@ -70,8 +70,8 @@ class Group:
         return self.folder / "figures"
 
     def link(self, path: Path) -> str:
-        """How the report refers to a file."""
-        return path.relative_to(self.root).as_posix()
+        """How the pages of this dataset and schedule, which are beside the result files, refer to a file."""
+        return path.relative_to(self.folder).as_posix()
 
 
 def read_groups(root: Path) -> tuple[list[Group], list[str]]:

@@ -23,7 +23,7 @@ def embeddings_section(group: Group) -> str:
     )
     parts = []
     if partitions.is_file():
-        parts += ["### The middle slice of each partition of three test volumes\n", terms_of(group)]
+        parts += ["## The middle slice of each partition of three test volumes\n", terms_of(group)]
         parts.append(f"![Partitions]({group.link(partitions)})\n")
     if numbers.is_file():
         content = _read_numbers(numbers)
@@ -31,7 +31,7 @@ def embeddings_section(group: Group) -> str:
             shares = {key: number_of(check_share(value, key)) for key, value in content["neighbour_accuracy"].items()}
             weights = ", ".join(f"`{name}`, SHA-256 `{value}`" for name, value in content["weights_sha256"].items())
             parts.append(
-                "### Embeddings of test slices before and after pre-training\n\n"
+                "## Embeddings of test slices before and after pre-training\n\n"
                 f"The encoder's last map, averaged over the image, of {content['slices']} slices of "
                 f"{content['volumes']} test volumes. The most similar slice (cosine) of another patient is from the "
                 f"same one of {content['partitions']} partitions for {shares['before']} of the slices before and "
@@ -50,7 +50,7 @@ def probe_section(group: Group) -> str:
     if not path.is_file():
         return ""
     lines = [
-        "### What the maps of decoder block 3 hold, before fine-tuning\n",
+        "## What the maps of decoder block 3 hold, before fine-tuning\n",
         "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are "
         "measured on test patients.\n",
         "| weights | region match | anatomy over place | probe Dice |",
@@ -67,6 +67,32 @@ def probe_section(group: Group) -> str:
     return "\n".join([*lines, ""])
 
 
+def bias_field_section(group: Group) -> str:
+    """Show what `python -m experiments bias_field` has written."""
+    path = group.figures / "bias_field.json"
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        weights = check_text(content["checkpoint_sha256"], "checkpoint_sha256")
+        lines = [
+            "## What bias field correction costs and is worth\n",
+            "Written by `python -m experiments bias_field --dataset_dir DIR --checkpoint FILE --output FILE`: the "
+            "patients that are in none of the lists, corrected in several ways and segmented with the same weights "
+            f"(SHA-256 `{weights}`). Time is the processor's, the difference that of the corrected image.\n",
+            "| N4 | time / first | difference, % of the standard deviation | Dice |",
+            "|---|---|---|---|",
+        ]
+        for name, case in content["cases"].items():
+            time = "–" if case["time"] is None else number_of(check_share(case["time"], "time"))
+            difference = f"{100 * check_share(case['difference'], 'difference'):.1f}"
+            dice = f"{check_share(case['dice'], 'dice'):.4f}".lstrip("0")
+            lines.append(f"| {check_text(name, 'a case')} | {time} | {difference} | {dice} |")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
+
+
 def levers_section(group: Group) -> str:
     """Show what was tried for the recommended recipe, also what did not help."""
     path = group.folder / LEVERS
@@ -76,7 +102,7 @@ def levers_section(group: Group) -> str:
     try:
         structures = [check_text(name, "a structure") for name in content["structures"]]
         lines = [
-            "### What was tried for the recommended recipe\n",
+            "## What was tried for the recommended recipe\n",
             f"{check_text(content['about'], 'about')}\n",
             f"| what | labelled | draw, seed | steps x batch | {' | '.join(structures)} | mean | turned | beside |",
             f"|---|---|---|---|{'---|' * len(structures)}---|---|---|",

@@ -1,4 +1,4 @@
-"""The short table: what the main rows reach with one, two and eight labelled volumes."""
+"""The short table: what the main rows reach with one, two and eight labelled volumes, and what helps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from release.results import MAIN_EVALUATION
 
-from ..grid import SCHEDULES
-from .numbers import spread_of
+from ..grid import SCHEDULES, TRIAL, paper_dice
+from .numbers import differences, is_clear, number_of, spread_of, with_error
 from .runs import Group
 from .tables import Line, select
 
@@ -20,22 +20,33 @@ _ROWS = {
     "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
     "random+recommended": "random weights, the recommended recipe",
     "GD+recommended": "global pre-training (GD), the recommended recipe",
-    "GD+frames": "the same, with the unlabelled images of both phases",
+    "GD+frames": "global pre-training (GD), the recommended recipe with unlabelled images of both phases",
+}
+_GAINS = {
+    ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
+    ("GD", "GD+LR"): "Local pre-training on top of it",
+    ("GD", "GD+recommended"): "The recommended recipe in place of the paper's fine-tuning",
+    ("random+recommended", "GD+recommended"): "Global pre-training, with the recommended recipe",
+    ("GD+recommended", "GD+frames"): "Unlabelled images of both phases",
+    ("GD+recommended", "GD+LR+recommended"): "The paper's local pre-training, with the recommended recipe",
+    ("GD+recommended", "GD+LE+recommended"): "Local pre-training with moved views (LE), with the recommended recipe",
+    ("GD+recommended", "GD+LX+recommended"): "The same across patients (LX), with the recommended recipe",
 }
 _LABELLED = (1, 2, 8)
 
 
 def summary_of(groups: Sequence[Group]) -> str:
-    """Write a table for each dataset that has one of the rows, from the runs with its longest schedule.
+    """Write a table for each dataset that has one of the rows, and what helps by how much.
 
     Returns:
-        For each dataset a line that says what was measured, and a table of a few rows; empty without a run.
+        For each dataset a line that says what was measured, a table of a few rows with the paper's numbers, and a
+        sentence for each gain that there are pairs of; empty without a run.
     """
-    longest: dict[str, Group] = {}
+    datasets: dict[str, list[Group]] = {}
     for group in groups:  # those of a dataset come with the longest schedule first
         if any(run.cell.row in _ROWS and run.number in _LABELLED for run in group.runs):
-            longest.setdefault(group.dataset, group)
-    return "\n".join(_table(group) for group in longest.values())
+            datasets.setdefault(group.dataset, []).append(group)
+    return "\n".join(_of_dataset(own) for own in datasets.values())
 
 
 def with_summary(page: str, summary: str, name: str) -> str:
@@ -57,23 +68,59 @@ def with_summary(page: str, summary: str, name: str) -> str:
     return "\n".join([*before, "", *summary.splitlines(), "", *after, ""])
 
 
-def _table(group: Group) -> str:
-    schedule, full = group.schedule, SCHEDULES["full"]
-    volumes = sorted({len(run.ranked) for run in group.runs})
-    compared = "the paper's" if schedule == full else f"shorter than the paper's: {full.lengths}"
+def main_lines(group: Group) -> list[Line]:
+    """Return the rows of the short table that a dataset and schedule have runs of, with what the paper has for them."""
+    paper = paper_dice(6, group.dataset)
+    lines = [Line(row, _LABELLED, paper.get(row, {})) for row in _ROWS]
+    return [line for line in lines if select(group.runs, line)]
+
+
+def _of_dataset(groups: Sequence[Group]) -> str:
+    """Write what there is of a dataset, the longest schedule first."""
+    # A rehearsal says nothing beside runs that are meant.
+    groups = [group for group in groups if group.schedule.name != TRIAL] or groups
+    full = SCHEDULES["full"]
+    volumes = sorted({len(run.ranked) for group in groups for run in group.runs})
+    schedules = []
+    for schedule in (group.schedule for group in groups):
+        compared = "the paper's" if schedule == full else f"shorter than the paper's: {full.lengths}"
+        schedules.append(f'Schedule "{schedule.name}": {schedule.lengths} ({compared}).')
     lines = [
-        f"Dice on {group.dataset.upper()} over {' or '.join(map(str, volumes))} test volumes, ± standard deviation "
+        f"Dice on {groups[0].dataset.upper()} over {' or '.join(map(str, volumes))} test volumes, ± standard deviation "
         "over runs. Their number is in brackets; where it differs, rows are of other draws. "
-        f'Schedule "{schedule.name}": {schedule.lengths} ({compared}).\n',
+        f"{' '.join(schedules)}\n",
         f"| fine-tuning from | {' | '.join(f'{number} labelled' for number in _LABELLED)} |",
         f"|---|{'---|' * len(_LABELLED)}",
     ]
-    for row, words in _ROWS.items():
-        chosen = [select(group.runs, Line(row, _LABELLED), number) for number in _LABELLED]
-        if any(chosen):
-            entries = (
-                f"{spread_of([run.dice[MAIN_EVALUATION]['mean'] for run in runs])} ({len(runs)})" if runs else "–"
-                for runs in chosen
-            )
-            lines.append(f"| {words} | {' | '.join(entries)} |")
+    for group in groups:
+        suffix = f", schedule {group.schedule.name}" if len(groups) > 1 else ""
+        for line in main_lines(group):
+            entries = (_entry(group, line, number) for number in _LABELLED)
+            lines.append(f"| {_ROWS[line.name]}{suffix} | {' | '.join(entries)} |")
+    for group in groups:
+        lines += _sentences(group)
     return "\n".join([*lines, ""])
+
+
+def _entry(group: Group, line: Line, number: int) -> str:
+    runs = select(group.runs, line, number)
+    own = f"{spread_of([run.dice[MAIN_EVALUATION]['mean'] for run in runs])} ({len(runs)})" if runs else "–"
+    return f"{own}, paper {number_of(line.paper[number])}" if number in line.paper else own
+
+
+def _sentences(group: Group) -> list[str]:
+    """Say of each gain how large it is, paired by draw and seed, and whether that is more than chance."""
+    sentences = []
+    for (first, second), words in _GAINS.items():
+        parts = []
+        for number in _LABELLED:
+            if difference := differences(group.runs, first, second, number, MAIN_EVALUATION):
+                pairs = f"{len(difference)} pair{'s' if len(difference) > 1 else ''}"
+                mark = "**" if is_clear(difference) else ""
+                parts.append(f"{mark}{with_error(difference)}{mark} with {number} labelled ({pairs})")
+        if parts:
+            sentences.append(f"- {words}: {', '.join(parts)}.")
+    if not sentences:
+        return []
+    title = f'What helps, and by how much, at the schedule "{group.schedule.name}"'
+    return [f"\n{title} (Dice ± standard error; bold if more than twice that):\n", *sentences]

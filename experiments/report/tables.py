@@ -41,7 +41,7 @@ def table_of(
     baseline: str = Table.baseline,
     further_gains: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Write the tables of all evaluations; the first one is open.
+    """Write the table of the main evaluation and, folded, those of the others whose gains are other ones.
 
     Args:
         lines: the rows; those without a run are left out.
@@ -49,17 +49,43 @@ def table_of(
         baseline: name of the row that gains are counted from.
         further_gains: see `Table`.
     """
-    parts = [_evaluation(lines, runs, MAIN_EVALUATION, baseline, further_gains)]
-    for evaluation in _FURTHER:
+    parts = [f"**{title_of(MAIN_EVALUATION)}**\n", _evaluation(lines, runs, MAIN_EVALUATION, baseline, further_gains)]
+    said = _directions(lines, runs, MAIN_EVALUATION, baseline, further_gains)
+    same = [name for name in _FURTHER if _directions(lines, runs, name, baseline, further_gains) == said]
+    for evaluation in (name for name in _FURTHER if name not in same):
         content = _evaluation(lines, runs, evaluation, baseline, further_gains)
         parts.append(f"<details><summary>{title_of(evaluation)}</summary>\n\n{content}\n</details>\n")
-    return f"**{title_of(MAIN_EVALUATION)}**\n\n" + "\n".join(parts)
+    if same:
+        alike = ", of which every gain is as far above, within or below its standard error" if said else ""
+        parts.append(
+            f"Other checkpoints and statistics{alike}: {'; '.join(same)}. [All runs](runs.md) has their Dice.\n"
+        )
+    return "\n".join(parts)
 
 
 def title_of(evaluation: str) -> str:
     """Say in words which checkpoint and statistics an evaluation is of."""
     checkpoint, statistics_ = evaluation.split(", ")
     return f"{checkpoint.capitalize()} checkpoint, batch-norm statistics: {statistics_}"
+
+
+def _directions(
+    lines: Sequence[Line],
+    runs: Sequence[Run],
+    evaluation: str,
+    baseline: str,
+    further_gains: Sequence[tuple[str, str]],
+) -> dict[tuple[int | str, str, str], int]:
+    """Return of each gain with several pairs whether it is above its standard error, 1, within, 0, or below, -1."""
+    asked = {(baseline, line.name) for line in lines} | {*further_gains, *pairwise(_ORDER)}
+    found = {}
+    for number in {run.number for line in lines for run in select(runs, line)}:
+        for first, second in asked:
+            difference = differences(runs, first, second, number, evaluation)
+            if first != second and len(difference) > 1:
+                mean, error = statistics.mean(difference), standard_error(difference)
+                found[number, first, second] = (mean > error) - (mean < -error)
+    return found
 
 
 def _evaluation(

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 
-from bundles.run import REPOSITORY, commit, run_config
+from bundles.places import REPOSITORY, RUNS
+from bundles.run import commit, run_config
 from common.data.datalists import image_label_folders
 from common.data.inputs import images
 from common.evaluation import volume_dice
@@ -50,7 +51,7 @@ def prostate_smoke(data_dir: str, output_dir: str = "", pictures_dir: str = "", 
         **settings: further values of the configs' ids, for all configs.
     """
     logging.basicConfig(level=logging.WARNING)
-    root = Path(output_dir).resolve() if output_dir else REPOSITORY / "runs" / "prostate_smoke"
+    root = Path(output_dir).resolve() if output_dir else RUNS / "prostate_smoke"
     four_d = image_label_folders(Path(data_dir, "Task05_like"))
     three_d = images(Path(data_dir, "T2_only"))
     items = [*four_d, *three_d]

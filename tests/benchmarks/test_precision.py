@@ -32,6 +32,7 @@ def fail_to_compile(kind, network):
     return compiled
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 def test_the_result_has_times_of_every_contender_and_losses_of_both_precisions(monkeypatch, one_stage):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # spares the compiler's minutes

@@ -23,9 +23,10 @@ WORKFLOWS = {name: "train" if name in TRAINING else "infer" for name in OPTIONS 
 BY_HAND = [bundle / "configs" / "splits.json" for bundle in BUNDLES.values()]
 
 REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
+TAKEN_WHOLE = {"key_metric", "label_values", "settings"}  # of which no part is referred to
 # Ids that are asked for from outside: by `monai.bundle run`, or as what every config has (see metadata.json and MONAI's
 # properties of a workflow).
-ENTRY_POINTS = {"imports", "run", "training", "prepare", "dataset_dir"}
+ENTRY_POINTS = {"imports", "evaluation_imports", "run", "training", "prepare", "dataset_dir"}
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,9 @@ def test_is_json_without_duplicate_keys(path):
 
 
 def test_every_config_is_tested_here():
-    overlays = {"paper", *(f"multi_gpu_{name}" for name in TRAINING)}
+    overlays = {"paper", "multi_gpu_evaluate", *(f"multi_gpu_{name}" for name in TRAINING)}
     found = {path.stem for path in CONFIGS.glob("*.json")}
-    assert found <= {*OPTIONS, *overlays, "metadata", "splits"}, "list new configs in phantoms.OPTIONS"
+    assert found <= {*OPTIONS, *overlays, "onnx_export", "metadata", "splits"}, "list new configs in phantoms.OPTIONS"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_every_id_is_used(configs, config):
     ids += [
         f"{section}#{name}"
         for section, parts in content.items()
-        if isinstance(parts, dict) and "_target_" not in parts and section not in {"key_metric", "label_values"}
+        if isinstance(parts, dict) and "_target_" not in parts and section not in TAKEN_WHOLE
         for name in parts
     ]
     unused = [name for name in ids if not any(within(to, name) and not within(place, name) for place, to in found)]
@@ -226,7 +227,8 @@ def test_every_reference_leads_somewhere(configs, config):
 
 @pytest.mark.parametrize("config", OPTIONS)
 def test_imports_are_those_that_are_used(configs, config):
-    imported = [re.split(r" as | import |^\$import ", text)[-1] for text in configs[config]["imports"]]
+    (imports,) = (value for name, value in configs[config].items() if name.endswith("imports"))
+    imported = [re.split(r" as | import |^\$import ", text)[-1] for text in imports]
     code = " ".join(text for place, text in strings(configs[config]) if text[0:1] == "$" and "imports" not in place)
     # A name with a dot or a call behind it and no dot before it; "@" begins the id of something else, quotes a path.
     used = set(re.findall(r"(?<![\w.@#'/])([A-Za-z_]\w*)[.(]", code))

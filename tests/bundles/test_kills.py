@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from common.checkpoints import save_atomically
@@ -33,6 +34,7 @@ def kill(phantom, folder):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 def test_killed_runs_end_where_others_do(phantom, tmp_path):
     """At the writing of the output, of the mark that it is finished, and of a state or the best weights before.
 

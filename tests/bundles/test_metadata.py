@@ -52,6 +52,8 @@ def test_has_the_keys_that_monai_requires(metadata):
             *("type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def")
         } <= set(entry)
         assert list(entry["channel_def"]) == [str(channel) for channel in range(entry["num_channels"])]
+    # The 1st and 99th percentile of a volume, not its extremes; logits have no bounds.
+    assert formats["inputs"]["image"]["value_range"] == [0, 1] and formats["outputs"]["pred"]["value_range"] == []
 
 
 def test_version_is_that_of_the_package_and_in_the_changelog(metadata):
@@ -113,3 +115,12 @@ def test_logging_conf_is_accepted():
 def test_other_files_are_there(bundle, file):
     path = bundle / file
     assert path.is_file() and len(path.read_text(encoding="utf-8")) > 200
+
+
+def test_shipped_metrics_are_those_of_the_defaults(bundle, metadata):
+    """What `evaluate.json` gives without options, and what is segmented with and without MONAI Label, is one thing."""
+    defaults = {name: contents(bundle)[name]["largest_component"] for name in ("train", "evaluate", "inference")}
+    assert len(set(defaults.values())) == 1
+    if "model.pt" in metadata.get("weights", {}):
+        assert metadata["eval_metrics"]
+        assert metadata["weights"]["model.pt"]["largest_component"] == defaults["evaluate"]

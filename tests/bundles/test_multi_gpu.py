@@ -57,13 +57,8 @@ def test_contrastive_overlays_are_alike():
     assert OVERLAYS["pretrain_global"] == OVERLAYS["pretrain_local"]
 
 
-def run(phantom, name, folder, processes, **overrides):
-    """Run a stage through monai.bundle, and through torchrun if there are several processes; return its state."""
-    torch.manual_seed(0)
-    weights = UNet2d(num_classes=4).state_dict()
-    for file in ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
-        parts = ("encoder.",) if file == "pretrained_encoder.pt" else ("encoder.", "decoder.")
-        save_atomically({k: v for k, v in weights.items() if k.startswith(parts)}, folder / "models" / file)
+def start(phantom, name, run_id, folder, processes, **overrides):
+    """Run a config through monai.bundle, and through torchrun if there are several processes."""
     settings = phantom.settings(name, folder, **overrides)
     command = [sys.executable]
     files = str(CONFIGS / f"{name}.json")
@@ -71,16 +66,55 @@ def run(phantom, name, folder, processes, **overrides):
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         files = f"['{files}','{CONFIGS / f'multi_gpu_{name}.json'}']"
         del settings["device"]
-    command += ["-m", "monai.bundle", "run", "training", "--config_file", files, "--bundle_root", str(BUNDLE)]
+    command += ["-m", "monai.bundle", "run", run_id, "--config_file", files, "--bundle_root", str(BUNDLE)]
     for key, value in settings.items():
-        command += [f"--{key}", str(value) if isinstance(value, (str, Path)) else json.dumps(value)]
+        command += [f"--{key}", str(value) if isinstance(value, (str, Path)) else repr(value)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run(phantom, name, folder, processes, **overrides):
+    """Run a stage through monai.bundle, and through torchrun if there are several processes; return its state."""
+    torch.manual_seed(0)
+    weights = UNet2d(num_classes=4).state_dict()
+    for file in ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt"):
+        parts = ("encoder.",) if file == "pretrained_encoder.pt" else ("encoder.", "decoder.")
+        save_atomically({k: v for k, v in weights.items() if k.startswith(parts)}, folder / "models" / file)
+    start(phantom, name, "training", folder, processes, **overrides)
     assert len(list((folder / name).glob("events*"))) > 0
     return torch.load(folder / name / "resume.pt", weights_only=True)["objects"]
+
+
+def test_evaluation_shares_the_network_only():
+    base, config = ConfigParser(), merged("evaluate")
+    base.read_config(str(CONFIGS / "evaluate.json"))
+    assert config["evaluator#network"] == "@shared_network" and base["evaluator#network"] == "@model"
+    assert config["shared_network"] == {"_target_": "common.distributed.ShareSlices", "network": "@model"}
+    assert config["run"] == ["$distributed.join()", *base["run"]] and config["finalize"] == ["$distributed.leave()"]
+    assert config["handlers"] == base["handlers"]  # those ask for the rank
+
+
+@pytest.mark.slow
+def test_evaluation_is_that_of_one_process(phantom, tmp_path):
+    """Through torchrun and monai.bundle: the same tables, written once, and the pictures."""
+    found = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        torch.manual_seed(0)
+        save_atomically(UNet2d(num_classes=4).state_dict(), folder / "models" / "model.pt")
+        start(phantom, "evaluate", "run", folder, processes, checkpoint=folder / "models" / "model.pt")
+        found.append(json.loads((folder / "evaluate" / "evaluation.json").read_text(encoding="utf-8")))
+        assert {path.name for path in (folder / "evaluate" / "pictures").iterdir()} == {
+            f"{volume['id']}.png" for volume in found[-1]["volumes"]
+        }
+    alone, together = found
+    assert [volume["id"] for volume in alone["volumes"]] == [volume["id"] for volume in together["volumes"]]
+    for one, other in zip(alone["volumes"], together["volumes"], strict=True):
+        assert one["mean"] == pytest.approx(other["mean"], abs=1e-3)
+    assert alone["mean_dice"]["mean"] == pytest.approx(together["mean_dice"]["mean"], abs=1e-3)
 
 
 @pytest.mark.slow

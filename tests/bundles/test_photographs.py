@@ -74,7 +74,7 @@ def test_evaluation_has_dice_and_iou_of_the_set(cityscapes_phantom, stages):
 
 
 def test_nothing_is_measured_in_mm(stages):
-    assert {path.name for path in (stages / "evaluate").iterdir()} >= {"dice.csv", "evaluation.json"}
+    assert {path.name for path in (stages / "evaluate").iterdir()} >= {"dice.csv", "evaluation.json", "report.html"}
     for stage in ("evaluate", "inference"):
         assert not [*(stages / stage).glob("volumes.*"), *(stages / stage).glob("surface_distances.*")]
     summary = json.loads((stages / "evaluate" / "evaluation.json").read_text())

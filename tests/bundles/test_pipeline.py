@@ -85,12 +85,21 @@ def output(chain, name):
         ),
         (
             "evaluate",
-            ["dice.csv", "surface_distances.csv", "volumes.csv", "volumes.png", "evaluation.json", "pictures"],
+            [
+                "dice.csv",
+                "surface_distances.csv",
+                "volumes.csv",
+                "volumes.png",
+                "evaluation.json",
+                "pictures",
+                "report.html",
+            ],
         ),
         (
             "inference",
             [
                 "volumes.csv",
+                "report.html",
                 *(f"{name}_seg.{kind}" for name in ("original", *ORIENTATIONS) for kind in ("nii.gz", "png")),
             ],
         ),

@@ -33,7 +33,7 @@ def run(phantom, folder, weights, **options):
 
 def fail(phantom, folder, weights, **options):
     error = phantom.fail("select", folder, pretrained_dir=weights, **options)
-    assert not list(folder.rglob("selection*"))
+    assert not list(folder.rglob("selection*")) and not list(folder.rglob("report.html"))
     return error
 
 
@@ -45,8 +45,11 @@ def rows_of(folder):
 def test_what_is_written(phantom, weights, tmp_path):
     chosen = run(phantom, tmp_path, weights, number=2)
     assert sorted(path.name for path in (tmp_path / "select").iterdir()) == [
-        *(f"selection.{kind}" for kind in ("csv", "json", "png"))
+        "report.html",
+        *(f"selection.{kind}" for kind in ("csv", "json", "png")),
     ]
+    page = (tmp_path / "select" / "report.html").read_text(encoding="utf-8")
+    assert all(f"Open the slices of {name}" in page for name in PRETRAIN) and f"to label next: {chosen[0]}" in page
     rows = rows_of(tmp_path)
     assert {row["id"] for row in rows} == PRETRAIN and [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["id"] for row in rows[:2]] == chosen

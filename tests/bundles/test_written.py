@@ -109,9 +109,10 @@ def test_photographs_differ_in_what_is_of_volumes(config):
     expected = {
         *("volume_pipeline", "network_def", "views", "train#views", "train#global#views", "train#local#views"),
         *("key_metric", "validate#key_metric", "train#self_training#every_structure", "dataset", "run", "imports"),
+        "evaluation_imports",
         *("handlers", "strategy", "augmentation", "n4_iterations", "lineage#settings"),
         *("uncertainty", "inferer#turned", "postprocessing", "num_pixels", "train#loss", "train#local#loss"),
-        "num_partitions",
+        *("num_partitions", "selection#display", "settings#uncertainty"),
         *vars(facts[0]),
     }
     assert found

@@ -47,6 +47,7 @@ def test_documented_commands_pass(monkeypatch, document, command):
     folder = next((parent for parent in document.parents if parent.name.startswith("bundle_")), BUNDLE)
     # The last is where MONAI Label puts a bundle.
     command = command.replace("bundle_kidney", "bundle_acdc").replace("monaibundle/model/", "")
+    command = command.replace("$bundle", str(BUNDLE))
     monkeypatch.chdir(REPOSITORY if "bundle_acdc/configs" in command else folder)
     check_arguments(shlex.split(command))
 

@@ -28,7 +28,7 @@ from common.transforms.spatial_views import RandomCropResize, RandomSpatial
 from common.transforms.views import Augmentations, ContrastiveViews, FineTuningViews, local_views
 
 NUM_PROCESSES = 2
-NUM_STEPS = 5
+NUM_STEPS = 3
 SIDE, DEPTH, NUM_CLASSES = 64, 6, 4
 BATCH_SIZES = {"GD": 16, "LR": 8, "LD": 24, "LE": 8, "fine-tuning": 6}
 
@@ -54,7 +54,7 @@ def make_stage(name: str) -> tuple[nn.Module, Any, Callable[..., Any], nn.Module
 
 
 def train(name: str, processes: int) -> dict[str, Any]:
-    """Make five steps with the bundles' optimiser.
+    """Make three steps with the bundles' optimiser.
 
     In double precision: in single precision the network blows the rounding of another order of summation up to a per
     cent of a gradient, with one process as well (channels last or not, say).
@@ -236,3 +236,23 @@ def test_more_processes_than_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="nproc_per_node must be at most 2, .* got process number 3: start fewer"):
         distributed.local_device()
+
+
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_slices_of_an_evaluation_are_shared(number, monkeypatch):
+    """Every process computes a share; here one after the other, the second with what the first has computed."""
+    seen, outputs = [], []
+
+    class Network(nn.Module):
+        def forward(self, slices):
+            seen.append(len(slices))
+            return slices * 2
+
+    slices = torch.rand(number, 1, 2, 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: NUM_PROCESSES)
+    monkeypatch.setattr(distributed, "all_gather", lambda rows: outputs.append(rows) or torch.cat(outputs))
+    for rank in range(NUM_PROCESSES):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        found = distributed.ShareSlices(Network())(slices)
+    torch.testing.assert_close(found, slices * 2)
+    assert seen == [-(-number // NUM_PROCESSES)] * NUM_PROCESSES

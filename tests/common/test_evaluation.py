@@ -148,12 +148,23 @@ def test_metric_needs_labels():
         VolumeDice(2)(torch.zeros(1, 1, 2))
 
 
+# ---- mean_dice
+
+
+def test_dice_of_each_structure_that_there_is_is_beside_the_mean():
+    metric = mean_dice(CLASSES)["mean_dice"]
+    assert set(evaluate([FIRST], [], metric).state.metrics) == {"mean_dice", "RV_dice", "Myo_dice"}
+    found = evaluate([FIRST, SECOND], [], metric).state.metrics
+    assert found["RV_dice"] == pytest.approx(0.5) and found["Myo_dice"] == pytest.approx(0.65)
+    assert found["LV_dice"] == pytest.approx(2 / 3)
+
+
 # ---- EvaluationReport
 
 
 def reporting(folder, settings=None, pictures=False):
     """Return the handler that reports to a folder, and the metric that it takes the values of."""
-    metric = mean_dice(4)["mean_dice"]
+    metric = mean_dice(CLASSES)["mean_dice"]
     return EvaluationReport(str(folder), CLASSES, settings or {}, metric.metric_fn, pictures), metric
 
 
@@ -282,6 +293,10 @@ def test_pictures_are_named_after_the_volumes(tmp_path):
     volume = {**item([0], [0], "patient007", image_path), "pred": label, "label": MetaTensor(label)}
     report(tmp_path / "out", [volume], pictures=True)
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["patient007.png"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Open the slices of patient007" in page and "volumes.png" not in page
+    report(tmp_path / "out", [FIRST])  # another evaluation without one
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_pictures_of_volumes_that_are_no_longer_evaluated_are_deleted(tmp_path):

@@ -199,7 +199,7 @@ def test_every_file_is_segmented(tmp_path, caplog):
         assert np.array_equal(np.asanyarray(nibabel.load(path).dataobj), array > 50)
     pictures = [f"{name}_seg.png" for name in "abc"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        [*pictures, *(p.name for p in written), "volumes.csv"]
+        [*pictures, *(p.name for p in written), "report.html", "volumes.csv"]
     )
     assert "Wrote 3 of 3 segmentations" in caplog.text
 

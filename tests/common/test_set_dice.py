@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
+from common.display import Displayed
 from common.evaluation import EvaluationReport, SetDice, mean_set_dice
+from common.photograph_outputs import PHOTOGRAPHS
 
 CLASSES = ["background", "road", "car", "bus"]
 
@@ -32,7 +35,7 @@ ROAD_IOU, CAR_IOU = 3 / 5, 1 / 2
 
 def evaluate(items, handlers=()):
     engine = Engine(lambda _, batch: [{"pred": item["pred"], "label": item["label"]} for item in batch])
-    metric = mean_set_dice(4)["mean_dice"]
+    metric = mean_set_dice(CLASSES)["mean_dice"]
     metric.attach(engine, "mean_dice")
     for make in handlers:
         make(metric.metric_fn).attach(engine)
@@ -57,8 +60,11 @@ def test_report_has_dice_and_iou_of_the_set(tmp_path, caplog):
     drawn = []
 
     def report(dice):
-        draw = lambda *arguments: drawn.append(arguments)  # noqa: E731
-        return EvaluationReport(str(tmp_path), CLASSES, {}, dice, draw=draw)
+        display = PHOTOGRAPHS._replace(
+            draw=lambda *arguments: drawn.append(arguments),
+            read=lambda _, maps: Displayed(np.zeros((1, 1, 5, 3), np.uint8), maps),
+        )
+        return EvaluationReport(str(tmp_path), CLASSES, {}, dice, display=display)
 
     evaluate([FIRST, SECOND], [report])
     summary = json.loads((tmp_path / "evaluation.json").read_text())
@@ -75,6 +81,8 @@ def test_report_has_dice_and_iou_of_the_set(tmp_path, caplog):
     assert "neither labelled nor predicted" not in caplog.text
     assert [arguments[0] for arguments in drawn] == ["first.png", "second.png"]
     assert drawn[0][2].shape == (1, 5, 1) and drawn[0][3] == CLASSES
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "mean IoU" in page and "Evaluation on the given photographs" in page
 
 
 def test_labels_are_needed():

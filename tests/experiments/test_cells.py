@@ -33,7 +33,7 @@ from experiments.cells import (
     stages_of,
 )
 from experiments.grid import SCHEDULES, Cell, Pretraining
-from experiments.recipes import RECIPES, RECOMMENDED, Recipe
+from experiments.recipes import EARLIER_N4, RECIPES, RECOMMENDED, Recipe
 from experiments.results import read_result
 from release.results import EVALUATIONS, ResultError
 
@@ -62,7 +62,7 @@ def make_cell(start="random", num_labelled=1, draw="c2", seed=3, schedule="reduc
 
 
 def leave_weights(config, folder):
-    for name in module._OUTPUTS.get(config.removesuffix("+paper"), ()):
+    for name in module.OUTPUTS.get(config.removesuffix("+paper"), ()):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
 
@@ -280,7 +280,7 @@ def test_a_finished_stage_is_not_run_again(tmp_path, stage, configs):
 def test_finished_stages_whose_weights_are_gone_are_named(tmp_path, stage, configs, config):
     stage = replace(stage, config=config)
     run_stage(stage, tmp_path)
-    name = module._OUTPUTS[config][0]
+    name = module.OUTPUTS[config][0]
     (stage.folder / name).unlink()
     with pytest.raises(
         ResultError, match=f"stage: the run is finished, but files are gone .{name}.: put them back, or delete"
@@ -401,6 +401,8 @@ def test_result_of_a_cell(tmp_path, configs, start):
     assert not any(overrides["largest_component"] for overrides in evaluations)
     assert [overrides["pictures"] for overrides in evaluations] == [True, False, False, False]
     assert all(overrides["draw"] == "c2" for overrides in evaluations)
+    # Networks are evaluated on volumes that are preprocessed as those they were trained on.
+    assert all(overrides.items() >= EARLIER_N4.items() for _, overrides in configs)
 
     result = json.loads(json.dumps(result))
     assert result["key"] == cell.key
@@ -469,3 +471,25 @@ def test_estimates(tmp_path):
     new = ("train", "new", {"steps": 300})
     assert estimate(new, ("pretrain_global", "new too", {"steps": 1200})) == pytest.approx(2.0)
     assert estimate(new, ("pretrain_local", "unknown", {"steps": 1})) is None
+
+
+def test_tables_of_the_paper_keep_the_earlier_bias_field_correction(tmp_path):
+    """Their results stand on it, and so does the pre-training that other recipes share with them."""
+    paper = stages_of(make_cell("GD+LR.d2"), tmp_path)
+    assert [stage.preprocessing for stage in paper] == [EARLIER_N4] * 3
+    recommended = stages_of(make_cell("GD+LR.d2", recipe=RECIPES[RECOMMENDED]), tmp_path)
+    assert [stage.preprocessing for stage in recommended] == [EARLIER_N4, EARLIER_N4, {}]
+    assert [stage.folder for stage in recommended[:2]] == [stage.folder for stage in paper[:2]]
+    for other in (make_cell("GR", schedule="full"), replace(make_cell("GR"), dataset="prostate")):
+        assert [stage.preprocessing for stage in stages_of(other, tmp_path)] == [{}, {}]
+
+
+def test_folders_are_named_as_those_that_are_there(tmp_path):
+    cell = replace(make_cell(seed=0), pretraining=Pretraining("GD", "LR"))
+    names = [stage.folder.name for stage in stages_of(cell, tmp_path)]
+    assert names[:2] == ["GD_ab29003b4959", "GD+LR_475ce31ecce3"]
+
+
+def test_the_recommended_recipe_has_the_default_in_training_and_evaluation(tmp_path, configs):
+    run_cell(make_cell("GR", recipe=RECIPES[RECOMMENDED]), tmp_path / "acdc", tmp_path / "runs")
+    assert [name for name, overrides in configs if "n4_shrink" in overrides] == ["pretrain_global"]

@@ -241,6 +241,12 @@ def test_cells_of_a_recipe_start_from_pretrained_weights_first():
         recipe_cells("unknown", SMOKE, draws_of(SPLITS))
 
 
+@pytest.mark.parametrize("schedule", ["reduced", "short"])
+def test_schedules_whose_cells_were_not_prepared_are_refused(tmp_path, schedule):
+    with pytest.raises(KitError, match=f"schedule must be full or smoke, .* got '{schedule}'"):
+        gpu_cells.cells(str(tmp_path), device="cpu", schedule=schedule)
+
+
 def test_the_fewest_processes_that_are_nearly_as_fast_are_taken():
     assert fewest_good({1: 50.0, 2: 97.0, 4: 100.0, 8: 60.0}) == 2
     assert fewest_good({1: 50.0, 2: 94.0, 4: 100.0}) == 4
@@ -253,7 +259,7 @@ def make_cells(*rows, draws=("c1",)):
 
 def finish(stage):
     stage.folder.mkdir(parents=True, exist_ok=True)
-    for name in cells_module._OUTPUTS[stage.config]:
+    for name in cells_module.OUTPUTS[stage.config]:
         (stage.folder / name).write_bytes(os.urandom(2500))
     cells_module.run_stage(stage, Path())  # with a config that does nothing: writes the record
 
@@ -307,7 +313,7 @@ def pretend(bundle, name, **overrides):
             if what == "fail":
                 raise OSError(28, "No space left on device")
             time.sleep(60)
-    for file in cells_module._OUTPUTS[name.removesuffix("+paper")]:
+    for file in cells_module.OUTPUTS[name.removesuffix("+paper")]:
         (folder / file).touch()
 
 

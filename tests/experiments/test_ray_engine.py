@@ -55,7 +55,7 @@ def run_fake_config(bundle, name, **overrides):
             interfere(folder)
         with state.open("a") as steps:
             steps.write(f"{step}\n")
-    for weights in cells_module._OUTPUTS[name.partition("+")[0]]:  # without the config that is laid over it
+    for weights in cells_module.OUTPUTS[name.partition("+")[0]]:  # without the config that is laid over it
         (folder / weights).touch()
 
 

@@ -94,6 +94,7 @@ def test_weights_are_copied_and_described(root):
         "2,500 global, 500 local and 800 fine-tuning steps at batch 20; the paper's: 10,000",
         "non-commercial",
         "Not for clinical use",
+        "on labelled volumes that are in no list of the split",
         content_hash(models / "model.pt"),
     ):
         assert text in card, text

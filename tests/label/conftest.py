@@ -28,7 +28,7 @@ from tests.places import REPOSITORY
 
 # Those of volumes: MONAI Label is not offered for photographs.
 BUNDLES = [bundle.name for bundle in bundles_of_repository() if not read_facts(bundle / FACTS_FILE).is_photographs]
-UNTRAINED = "bundle_untrained"  # the first bundle once more, with pre-trained weights only
+UNTRAINED = "bundle_untrained"  # the first bundle once more, with a pre-trained encoder only
 ANNOTATED, UNSEEN = ("patient001", "patient002"), "patient003"
 ORIENTATIONS = ("SAR", "RPI")
 WRONG_CLASSES, OTHER_NETWORK = "model_of_other_classes.pt", "model_of_another_network.pt"
@@ -124,8 +124,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     for name, other in zip(BUNDLES, [*BUNDLES[1:], BUNDLES[0]], strict=True):
         shutil.copy(place.bundle(other) / "models" / "model.pt", place.bundle(name) / "models" / OTHER_BUNDLE)
     shutil.copytree(place.bundle(BUNDLES[0]), place.bundle(UNTRAINED))
-    for name in ("model.pt", WRONG_CLASSES, OTHER_NETWORK, OTHER_BUNDLE):
-        (place.bundle(UNTRAINED) / "models" / name).unlink()
+    unwanted = ("model.pt", "model.ts", "pretrained_encoder_decoder.pt", WRONG_CLASSES, OTHER_NETWORK, OTHER_BUNDLE)
+    for name in unwanted:
+        (place.bundle(UNTRAINED) / "models" / name).unlink(missing_ok=True)
 
     with serve(python, app, root / "studies", [*BUNDLES, UNTRAINED], place.log) as running:
         yield Place(running.url, running.log, root)

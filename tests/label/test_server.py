@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import shutil
 import subprocess
+import time
 
 import nibabel
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 
 from common.checkpoints import content_hash, read_weights
 from common.evaluation import volume_dice
+from tests.places import REPOSITORY
 
 from .conftest import (
     ANNOTATED,
@@ -109,6 +113,39 @@ def test_infer_equals_what_the_bundle_writes(server, written, bundle, study):
     np.testing.assert_array_equal(voxels(answer), voxels(file))
     assert answer.shape == image.shape
     np.testing.assert_array_equal(answer.affine, image.affine)
+
+
+def test_labels_come_as_whole_numbers_of_the_type_that_is_asked_for(server):
+    by_default, as_bytes = (
+        nibabel.Nifti1Image.from_bytes(gzip.decompress(server.infer(TRAINED, UNSEEN, **params)[1]))
+        for params in ({}, {"result_dtype": "uint8"})
+    )
+    assert by_default.get_data_dtype() == np.float32 and as_bytes.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(voxels(by_default), voxels(as_bytes))
+
+
+def test_all_studies_at_once_without_a_gpu(server):
+    options = {"multi_gpu": False, "device": "cpu", "images": [UNSEEN], "label_tag": "batch"}
+    status, body = server.request("POST", f"/batch/infer/{TRAINED}?run_sync=true", json.dumps(options).encode())
+    assert status == 200, body
+    saved = nibabel.load(server.root / "studies" / "labels" / "batch" / f"{UNSEEN}.nii.gz")
+    np.testing.assert_array_equal(voxels(saved), voxels(server.segment(TRAINED, UNSEEN)))
+
+
+def test_a_study_in_nrrd_is_refused_with_a_remedy(server):
+    """The server offers it, since other bundles can read it."""
+    study = server.root / "studies" / "other.nrrd"
+    study.write_bytes(b"NRRD0004\n")
+    known = len(server.log.read_text(encoding="utf-8"))
+    try:
+        for _ in range(50):  # until the server has noticed the file
+            status, _ = server.infer(TRAINED, "other")
+            if server.logged("other.nrrd", known):
+                break
+            time.sleep(0.1)
+        assert status == 500 and server.logged("NIfTI", known)
+    finally:
+        study.unlink()
 
 
 def test_orientation_makes_no_difference(server):
@@ -213,3 +250,40 @@ def test_new_model_appears_after_a_reload(server):
     assert server.request("POST", "/reload")[0] == 200
     assert UNTRAINED in server.info()["models"]
     assert server.infer(UNTRAINED, UNSEEN)[0] == 200
+
+
+def test_the_server_looks_for_bundles_in_the_model_zoo_alone(tmp_path):
+    """Why `label.add` is there: whatever repository the settings name, no download is told of it."""
+    code = f"""
+import monailabel.utils.others.generic as generic
+asked = []
+generic.download = lambda **options: asked.append(options)
+conf = {{"zoo_source": "github", "zoo_repo": "owner/repository/tag", "models": "bundle_acdc_v1.2.3"}}
+generic.get_bundle_models({str(tmp_path)!r}, conf)
+print(asked[0].get("source"), asked[0].get("repo"))
+"""
+    environment = {**os.environ, "PYTHONPATH": "", "MONAI_ZOO_REPO": "owner/repository/tag"}
+    done = subprocess.run([label_python(), "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["github", "None"]
+
+
+def test_what_a_bundle_offers_to_choose_must_be_in_every_request(tmp_path):
+    """Why batch size and steps are no options of the viewer: a request that does not name them would fail."""
+    shutil.copytree(REPOSITORY / TRAINED / "configs", tmp_path / TRAINED / "configs")
+    path = tmp_path / TRAINED / "configs" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"displayable_configs": {"batch_size": 20}}))
+    code = f"""
+from monailabel.tasks.train.bundle import BundleTrainTask
+class Datastore:
+    def datalist(self):
+        return [{{"image": "i", "label": "l"}}] * 2
+task = BundleTrainTask({str(tmp_path / TRAINED)!r}, {{}})
+assert task.config()["batch_size"] == 20
+try:
+    task({{"model": "m", "device": "cpu"}}, Datastore())
+except KeyError as error:
+    print("missing", error)
+"""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run([label_python(), "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("missing 'batch_size'")

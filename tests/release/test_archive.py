@@ -284,7 +284,7 @@ def small(released, tmp_path_factory):
     """The bytes of a release without its weights, which are most of it, and its entries."""
     path = tmp_path_factory.mktemp("small") / "small.zip"
     shutil.copyfile(next(released.glob("*.zip")), path)
-    without(r"\.pt|large_files|\.py|docs/")(path)
+    without(r"\.pt|\.ts|large_files|\.py|docs/")(path)
     with_metadata(weights={})(path)
     check_archive(path)
     with zipfile.ZipFile(path) as archive:

@@ -106,6 +106,8 @@ def test_every_stage_leaves_its_files_in_the_bundle(found, phantom):
     classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()
     scores = json.loads((bundle / "output" / "evaluate" / "evaluation.json").read_text(encoding="utf-8"))["mean_dice"]
     assert {*scores, "background"} == {*classes, "mean"}
+    for stage in ("evaluate", "inference"):
+        assert "<dialog" in (bundle / "output" / stage / "report.html").read_text(encoding="utf-8")
     path = phantom.image(last_of(phantom))
     if path.suffix == ".png":
         labels = Image.open(bundle / "output" / "inference" / f"{path.stem}_seg.png")
@@ -128,6 +130,11 @@ def test_metadata_follow_the_schema(phantom, archive, monai_schema, tmp_path):
     verify_metadata(meta_file=str(metadata), filepath=str(tmp_path / "schema.json"))  # raises where it is wrong
 
 
+def metadata_of(bundle):
+    """Return the data format of the network."""
+    return json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]
+
+
 @pytest.mark.slow
 def test_other_runtimes_give_the_same_labels(found, phantom, archive):
     """With the weights of the release where it has some; with those of two steps otherwise."""
@@ -143,7 +150,13 @@ def test_other_runtimes_give_the_same_labels(found, phantom, archive):
     compared = json.loads((place / "compared.json").read_text(encoding="utf-8"))
     assert compared["stack"][0] >= 7 or compared["stack"][1] == 3  # a photograph is one slice
     assert len(compared["labels"]) > 1
-    for runtime in ("torchscript", "onnx"):
-        assert compared[runtime]["largest difference"] < 1e-4, compared
-        # A network after two steps hardly prefers one class to another: some pixels are ties but for rounding.
-        assert compared[runtime]["labels that differ"] == 0 or not shipped, compared
+    channels, classes = compared["stack"][1], len(metadata_of(place / name)["outputs"]["pred"]["channel_def"])
+    assert compared["sizes"] == [[0, channels, 0, 0], [0, classes, 0, 0]]  # 0 is any
+    expected = {"torchscript", "onnx", *(["released"] if shipped else [])}
+    runtimes = {name: found for name, found in compared.items() if isinstance(found, dict)}
+    assert expected <= set(runtimes) <= {*expected, "openvino"}
+    for differences in runtimes.values():
+        for values in differences.values():
+            assert values["largest difference"] < 1e-4, compared
+            # A network after two steps hardly prefers one class to another: some pixels are ties but for rounding.
+            assert values["labels that differ"] == 0 or not shipped, compared

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import monai.bundle.scripts
 import pytest
+import yaml
 
 from release.documents import relink
 from tests.places import REPOSITORY
@@ -71,9 +72,9 @@ def assert_says_what_it_is(body):
 
 def test_model_card(released):
     header, body = split_card((released / NAME / "README.md").read_text(encoding="utf-8"))
-    lines = dict(line.split(": ", 1) for line in header.splitlines())
-    assert lines["license"] == "cc-by-nc-sa-4.0" and lines["library_name"] == "monai"
-    assert {"monai", "medical"} <= set(lines["tags"].strip("[]").split(", "))
+    content = yaml.safe_load(header)
+    assert content["license"] == "cc-by-nc-sa-4.0" and content["library_name"] == "monai"
+    assert {"monai", "medical"} <= set(content["tags"])
     assert_says_what_it_is(body)
 
 

@@ -112,7 +112,9 @@ def test_what_a_run_leaves_is_not_in_it(bundle, tmp_path):
 def test_nothing_is_left_out(bundle, released):
     found = set(files(released / NAME))
     package = Path(common.__file__).parent
-    code = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    code = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    code = {name for name in code if not name.endswith(".pyc")}
+    assert {"report/page.html.jinja", "report/page.css", "report/page.js"} <= code
     assert {name.removeprefix(f"scripts/{NAME}/") for name in found if name.startswith(f"scripts/{NAME}/")} == code
     assert {name for name in found if name.startswith("configs/")} == {
         path.relative_to(bundle).as_posix() for path in (bundle / "configs").iterdir()
@@ -136,6 +138,7 @@ def test_configs_change_in_names_only(bundle, released):
         if path.name == "metadata.json":
             source = exported.pop("source")
             assert source["version"] == common.__version__ and source["commit"] == commit()
+            assert exported["weights"].pop("model.ts")["made_from"] == "model.pt"
         assert exported == read(path), path
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from release.source import ReleaseError
-from release.vendor import check_renamed, rename
+from release.vendor import check_code, check_renamed, rename
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,41 @@ def test_common_as_a_word_is_no_name():
     check_renamed(
         "train.json", {"_desc_": "what they have in common. More", "common": 1, "x": "$os.path.commonpath(@a)"}
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "common = 1",
+        "x = common.shape",
+        "def f(common): pass",
+        "def common(): pass",
+        "f(common=1)",
+        "for common in x: pass",
+    ],
+)
+def test_nothing_but_the_package_may_be_called_so(line):
+    with pytest.raises(ReleaseError, match="x.py:2 calls something `common`.*another name"):
+        check_code("x.py", f'"""What two have in common."""\n{line}\n')
+
+
+@pytest.mark.parametrize("line", ["from .a import b", "uncommon = common_x = 1", "# common.x", "import common.errors"])
+def test_other_code_is_accepted(line):
+    check_code("x.py", line)
+
+
+def test_the_code_of_a_release_has_no_undefined_names(exported):
+    """As after a rename of something that is not the package; flake8 of the model zoo asks for the same."""
+    bundles, out = exported
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "E9,F63,F7,F82",
+        str(out / bundles[0] / "scripts"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -17,6 +17,7 @@ from ...transforms.volume import VolumeError
 from ..cores import num_cores
 from ..disk_space import check_room
 from ..failures import describe_failure
+from ..main_guard import unguarded_script
 from ..volume_files import DatasetError
 from .cached_transform import ROOM, CachedTransformd
 
@@ -31,9 +32,9 @@ def fill_cache(
 ) -> None:
     """Compute the entries that are not there yet.
 
-    Two or more are computed in processes of their own, of one torch and one ITK thread each. These are spawned: a
-    script that calls this needs the usual `if __name__ == "__main__":`. Interrupting is safe: what is finished is kept,
-    and the next call goes on from there.
+    Two or more are computed in processes of their own, of one torch and one ITK thread each. These are spawned: where
+    the script that runs has no `if __name__ == "__main__":`, this process computes them all, and the log says so.
+    Interrupting is safe: what is finished is kept, and the next call goes on from there.
 
     Args:
         files: paths of the volumes; duplicates are computed once.
@@ -59,6 +60,12 @@ def fill_cache(
             if entry_path is not None and not entry_path.exists():
                 missing.setdefault(entry_path, os.fspath(file))
     workers = min(len(missing), num_cores() if num_workers is None else num_workers)
+    if workers > 1 and (script := unguarded_script()):
+        logger.warning(
+            f"{script} has no `if __name__ == '__main__':`, so its {len(missing)} volumes are preprocessed one after "
+            f"another, in this process: put what it does below such a line, and {workers} are preprocessed at a time."
+        )
+        workers = 1
     loader = DataLoader(
         _Filling(list(missing.values()), cached),
         batch_size=None,

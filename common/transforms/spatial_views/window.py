@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from .affine import RandomStrongSpatial, affine_matrices
 from .positions import relative_positions
 
 _TOLERANCE = 1e-3  # pixels: what rounding may do to a position on the edge
+_CANDIDATES = 16  # for every pixel wanted: windows may have as little as a tenth in common
 
 
 class Window(NamedTuple):
@@ -91,21 +93,51 @@ def common_pixels(
     if number < 1:
         raise ValueError(f"number must be at least 1 pixel of a slice, got {number!r}")
     centre = torch.tensor([(height - 1) / 2, (width - 1) / 2])
-    pixels = torch.cartesian_prod(torch.arange(float(height)), torch.arange(float(width))) - centre
-    places = pixels @ second.matrices.mT + second.offsets[:, None]
+    limit = (centre + _TOLERANCE).tolist()
+    to_first = _between(second, first)
+
+    def positions(pixels: Tensor) -> Tensor:
+        return torch.stack([pixels // width, pixels % width], dim=-1) - centre
+
+    def in_both(pixels: Tensor) -> Tensor:
+        places = positions(pixels)
+        return _lies_within(second, places, limit) & _lies_within(to_first, places, limit)
+
+    # Few candidates are nearly always enough; every pixel is looked at only of windows with little in common.
+    candidates = torch.randint(height * width, (len(first.offsets), _CANDIDATES * number), generator=generator)
+    usable = in_both(candidates) & ~_repeated(candidates)
+    if int(usable.sum(dim=1).min()) >= number:
+        chosen = candidates[usable & (usable.cumsum(dim=1) <= number)].view(-1, number)
+    else:
+        usable = in_both(torch.arange(height * width).expand(len(first.offsets), -1))
+        fewest = int(usable.sum(dim=1).min())
+        if fewest < number:
+            found = f"have only {fewest} pixels in common" if fewest else "have no pixel in common"
+            raise ValueError(
+                f"number must be at most the pixels that two views of a slice have in common, got {number!r}, but two "
+                f"{found}; take fewer pixels, or windows that differ less"
+            )
+        chosen = torch.rand(usable.shape, generator=generator).masked_fill_(~usable, -1.0).topk(number).indices
+    in_second = positions(chosen)
+    in_first = in_second @ to_first.matrices.mT + to_first.offsets[:, None]
+    at_rows, at_columns = (torch.stack([in_first, in_second]) + centre).unbind(-1)
+    return torch.stack([relative_positions(at_columns, width), relative_positions(at_rows, height)], dim=-1)
+
+
+def _between(second: Window, first: Window) -> Window:
+    """Return the map from positions in the second windows to those in the first."""
     inverse = torch.linalg.inv(first.matrices)
-    positions = (places - first.offsets[:, None]) @ inverse.mT
-    limit = centre + _TOLERANCE
-    common = ((places.abs() <= limit) & (positions.abs() <= limit)).all(dim=-1)
-    fewest = int(common.sum(dim=1).min())
-    if fewest < number:
-        found = f"have only {fewest} pixels in common" if fewest else "have no pixel in common"
-        raise ValueError(
-            f"number must be at most the pixels that two views of a slice have in common, got {number!r}, but two "
-            f"{found}; take fewer pixels, or windows that differ less"
-        )
-    keys = torch.rand(common.shape, generator=generator).masked_fill_(~common, -1.0)
-    chosen = keys.topk(number).indices
-    in_first = positions.gather(1, chosen[..., None].expand(-1, -1, 2))
-    rows, columns = (torch.stack([in_first, pixels[chosen]]) + centre).unbind(-1)
-    return torch.stack([relative_positions(columns, width), relative_positions(rows, height)], dim=-1)
+    offsets = (second.offsets - first.offsets)[:, None] @ inverse.mT
+    return Window(inverse @ second.matrices, offsets[:, 0])
+
+
+def _lies_within(window: Window, places: Tensor, limit: Sequence[float]) -> Tensor:
+    """Return (B, P) bool: whether places (B, P, 2) of windows, from their centres, are mapped into the limits."""
+    mapped = places @ window.matrices.mT + window.offsets[:, None]
+    return (mapped.abs_() <= torch.tensor(limit)).all(dim=-1)
+
+
+def _repeated(values: Tensor) -> Tensor:
+    """Return (B, P) bool: whether a value of (B, P) stands further left in its row."""
+    ordered, order = values.sort(dim=1, stable=True)
+    return torch.zeros_like(values, dtype=torch.bool).scatter_(1, order[:, 1:], ordered[:, 1:] == ordered[:, :-1])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import common.data.loader as loader_module
+from common.data.content import Content
 from common.data.loader import BatchLoader, ConcatLoader, PseudoLabelledLoader
 from common.data.pseudo_labelled import PseudoLabelled
 from common.data.samplers import UniformSampler
@@ -154,3 +155,20 @@ def test_both_kinds_of_batches_are_tried_beforehand():
         part.views = lambda images, labels, _: (images, tried.append(len(images)))
     batches.prepare()
     assert tried == [4, 2, 2]
+
+
+@pytest.mark.parametrize("left_out", [[], [1], [0]])
+def test_of_a_volume_with_some_labelled_slices_the_others_are_predicted(left_out):
+    contents = [Content(f"v{n}", f"hash{n}", None, "") for n in range(3)]
+    images = torch.cat([torch.full((2, 1, 4, 4), float(n)) for n in range(3)])
+    slices = Slices(images, None, torch.tensor([0, 2, 4, 6]), content=contents)
+    kept = torch.tensor([place for place in range(2) if place not in left_out])
+    labels = torch.full((len(kept), 4, 4), 9, dtype=torch.uint8)
+    starts, numbers = torch.tensor([0, len(kept)]), [kept]
+    labelled = Slices(images[2:4][kept], labels, starts, content=contents[1:2], numbers=numbers)
+    pseudo = PseudoLabelled(slices, labelled)
+    assert pseudo.num_predicted == (3 if left_out else 2)
+    assert [entry.id for entry in pseudo.predicted_content] == (["v0", "v1", "v2"] if left_out else ["v0", "v2"])
+    pseudo.put(maps(1))
+    assert pseudo.maps(0).unique().tolist() == [1] and pseudo.maps(2).unique().tolist() == [3]
+    assert [int(own.unique()) for own in pseudo.maps(1)] == [2 if place in left_out else 9 for place in range(2)]

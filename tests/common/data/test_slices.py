@@ -16,6 +16,7 @@ import torch
 import common.data.slices as slices_module
 from common.data.slice_store import StoreShape
 from common.data.slices import MappedSlices, Slices
+from common.transforms.labelled_slices import LABELLED_SLICES
 
 
 def volume(depth, value, label=None):
@@ -258,3 +259,15 @@ def test_both_kinds_give_the_same_on_a_gpu(tmp_path, volumes):
             assert second is None
         else:
             assert torch.equal(first, second) and second.device.type == "cuda"
+
+
+@pytest.mark.parametrize("in_memory_gib", [1.0, 0.0], ids=["in memory", "in a file"])
+def test_of_a_volume_with_labelled_slices_only_these_are_taken(in_memory_gib):
+    images = torch.arange(5.0).expand(1, 4, 6, 5)
+    volume = {"image": images, "label": images, LABELLED_SLICES: torch.tensor([False, True, False, False, True])}
+    whole = {"image": images + 10, "label": images}
+    slices = Slices.from_volumes([volume, whole], in_memory_gib=in_memory_gib, progress=False)
+    assert slices.starts.tolist() == [0, 2, 7] and [own.tolist() for own in slices.numbers] == [[1, 4], [0, 1, 2, 3, 4]]
+    images, labels = slices.take(torch.arange(7))
+    assert images[:, 0, 0, 0].tolist() == [1, 4, 10, 11, 12, 13, 14]
+    assert labels[:, 0, 0].tolist() == [1, 4, 0, 1, 2, 3, 4]

@@ -11,6 +11,7 @@ from monai.handlers import TensorBoardStatsHandler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.engines import BatchPictures, TrainingScalars, ValidationScalars
+from common.engines.loss_buffer import LossBuffer
 from common.strategies import make_layout
 
 from .engines import make_engine
@@ -36,13 +37,33 @@ def run_with(*handlers, losses=(0.5, 0.25)):
 
 def test_losses_and_metrics_become_curves(tmp_path):
     run_with(TrainingScalars(str(tmp_path / "train")), ValidationScalars(str(tmp_path / "validate")))
-    assert curves(tmp_path / "train") == {"train_loss": [(10, 0.25), (20, 0.25)]}
+    losses = [(step, 0.5 if step == 1 else 0.25) for step in range(1, 25)]
+    assert curves(tmp_path / "train") == {"train_loss": losses}
     assert curves(tmp_path / "validate") == {"mean_dice": [(1, 0.25), (2, 0.5)]}
 
 
-def test_interval_and_name_of_a_curve(tmp_path):
+def test_name_of_a_curve(tmp_path):
     run_with(TrainingScalars(str(tmp_path), every=8, tag="loss"))
-    assert curves(tmp_path) == {"loss": [(8, 0.25), (16, 0.25), (24, 0.25)]}
+    assert set(curves(tmp_path)) == {"loss"}
+
+
+def test_losses_are_read_together(tmp_path, monkeypatch):
+    """To read a number waits for the device: within an epoch of 12 steps every fifth, and at its end."""
+    read, add = [], LossBuffer.add
+    monkeypatch.setattr(LossBuffer, "add", lambda *of: read.append(add(*of)) or read[-1])
+    run_with(TrainingScalars(str(tmp_path), every=5))
+    assert [len(losses) for losses in read if losses] == [5, 5, 2, 3, 5, 4]
+
+
+def test_rate_and_round_are_curves(tmp_path):
+    engine = make_engine((0.5,))
+    engine.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.125)
+    training = SimpleNamespace(rounds=3, round=2)
+    TrainingScalars(str(tmp_path), self_training=training).attach(engine)
+    engine.run(range(3), max_epochs=1)
+    found = curves(tmp_path)
+    assert len(found.pop("train_loss")) == 3
+    assert found == {"learning_rate": [(3, 0.125)], "round": [(3, 2.0)]}
 
 
 @pytest.mark.parametrize("kind", [TrainingScalars, ValidationScalars, BatchPictures])

@@ -320,19 +320,26 @@ def test_progress_and_pictures(tmp_path, capsys):
 WEIGHT = 8.0  # a power of two: gradients of the weighted loss are then rounded as those of the loss itself
 
 
-def test_tracking_gets_every_tenth_loss(tmp_path, monkeypatch):
+def test_tracking_gets_every_loss_ten_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_handler, "mlflow", MagicMock())
-    seen = {}
-    monkeypatch.setattr(
-        MLFlowHandler, "_log_metrics", lambda _, metrics, step: seen.setdefault(step, {}).update(metrics)
-    )
-    monkeypatch.setattr(MLFlowHandler, "start", lambda self, engine: None)
+    monkeypatch.setattr(mlflow_handler.mlflow.entities, "Metric", lambda name, value, _, step: (name, step, value))
+    sent = []
+    client = mlflow_handler.mlflow.MlflowClient.return_value
+    client.log_batch.side_effect = lambda metrics, **_: sent.append(metrics)
+
+    def start(self, engine):
+        self.cur_run = MagicMock()
+
+    monkeypatch.setattr(MLFlowHandler, "start", start)
     # As MONAI makes it for `--tracking mlflow`.
     options = {"tag_name": "train_loss", "output_transform": from_engine(["loss"], first=True)}
     run = Run(tmp_path, epochs=11, handlers=[MLFlowHandler(f"sqlite:///{tmp_path}/mlruns.db", **options)]).run()
-    assert seen == {step: {"train_loss": run.losses[step - 1], "lr_group_0": 1e-3} for step in (10, 20)}
+    found = {(name, step): value for metrics in sent for name, step, value in metrics}
+    steps = range(1, len(run.losses) + 1)
+    assert {step: found[("train_loss", step)] for step in steps} == dict(zip(steps, run.losses, strict=True))
+    assert found[("lr_group_0", steps[-1])] == 1e-3
     (handler,) = [handler for handler in run.handlers if isinstance(handler, MLFlowHandler)]
-    assert handler.iteration_log is True  # what others made is left as it is
+    assert handler.iteration_logger is None  # what others made is left as it is
 
 
 def make_joint_losses():

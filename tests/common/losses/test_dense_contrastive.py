@@ -148,7 +148,7 @@ def test_small_temperature_and_half_precision(strategy: str, generator: torch.Ge
     value, gradient = loss_and_gradient(loss, half, points)
     expected, expected_gradient = loss_and_gradient(loss, half.float(), points)
     assert value == expected and math.isfinite(value)
-    assert torch.equal(gradient, expected_gradient.to(torch.bfloat16))
+    assert relative_error(gradient, expected_gradient) < 1e-2  # the share of a pixel read twice is added in half
     assert gradient.isfinite().all() and gradient.any()
 
 
@@ -172,7 +172,7 @@ def test_tables_are_made_once_and_not_saved(monkeypatch: pytest.MonkeyPatch, gen
     loss = loss_of(layout)
     expected = loss(maps, points)
     assert not loss.state_dict()
-    monkeypatch.setattr(torch, "arange", None)  # without it no table can be made
+    monkeypatch.setattr(Layout, "slices", None)  # without them no table can be made
     assert torch.equal(loss(maps, points), expected)
 
 

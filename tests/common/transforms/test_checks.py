@@ -62,6 +62,14 @@ def test_unusable_affine_is_refused(spacing):
         CheckVolumed(keys="image")({"image": image})
 
 
+def test_array_without_voxel_sizes_is_refused():
+    image = MetaTensor(torch.rand(1, 8, 7, 3), meta={"original_channel_dim": "no_channel"})
+    with pytest.raises(VolumeError, match=r"^volume must say how large its voxels are .* Image with the metadata"):
+        CheckVolumed(keys="image")({"image": image})
+    image.affine = torch.diag(torch.tensor([1.0, 1.0, 8.0, 1.0]))
+    assert CheckVolumed(keys="image")({"image": image})["image"] is image
+
+
 @pytest.mark.parametrize("shape", [(8, 7, 3), (8, 7, 1), (8, 7, 3, 1)], ids=str)
 def test_usable_images_pass_unchanged(tmp_path, shape):
     data = load()({"image": save(tmp_path / "a.nii.gz", noise(shape))})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
 from common.transforms.intensity_views import (
@@ -10,7 +11,9 @@ from common.transforms.intensity_views import (
     RandomIntensity,
     RandomInversion,
     RandomStrongIntensity,
+    _bias_field,
     _blur,
+    _noise,
     adjust_intensity,
 )
 
@@ -142,7 +145,7 @@ def test_bad_arguments(arguments, message) -> None:
 def test_blur_is_the_gaussian_of_each_image(generator) -> None:
     images = torch.rand(3, 2, 20, 24, generator=generator)
     widths = torch.tensor([0.5, 1.0, 1.5])
-    for image, width, result in zip(images, widths, _blur(images, widths, 4), strict=True):
+    for image, width, result in zip(images, widths, _blur(images, widths), strict=True):
         for channel, blurred in zip(image, result, strict=True):
             expected = ndimage.gaussian_filter(channel.double().numpy(), float(width), mode="mirror", radius=4)
             np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
@@ -192,3 +195,23 @@ def test_inversion_comes_with_its_chance(generator) -> None:
 def test_chance_of_inversion(chance) -> None:
     with pytest.raises(ValueError, match=f"chance must be from 0 to 1, got {chance}"):
         RandomInversion(chance)
+
+
+def test_a_bias_field_is_interpolated_bicubically(generator):
+    grids, images = torch.randn(3, 1, 3, 4, generator=generator), torch.rand(3, 2, 40, 56, generator=generator)
+    expected = F.interpolate(grids, size=(40, 56), mode="bicubic").exp() * images
+    torch.testing.assert_close(_bias_field(images, grids), expected)
+
+
+def test_noise_has_the_deviations_that_were_drawn(generator):
+    images, deviations = torch.rand(3, 1, 128, 128, generator=generator), torch.tensor([0.0, 0.05, 0.1])
+    noise = _noise(images, deviations, generator) - images
+    torch.testing.assert_close(noise.std(dim=(1, 2, 3)), deviations, rtol=0.03, atol=1e-6)
+    assert noise.mean().abs() < 2e-3
+
+
+def test_some_images_have_noise_and_others_none():
+    """Of constant images only noise and the bias field make something else; 7/10 times 7/10 stay constant."""
+    changed = RandomStrongIntensity()(torch.full((600, 1, 16, 16), 0.5), torch.Generator().manual_seed(0))
+    constant = (changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3)) < 1e-5).double().mean()
+    assert 0.42 < constant < 0.56

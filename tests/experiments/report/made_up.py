@@ -55,10 +55,23 @@ def change(path, edit):
 
 
 def make_report(folder, runs=()):
+    """Write a report; return its text, see `read_report`."""
     for cell, rv in runs:
         write(folder, cell, rv)
     report(str(folder))
-    return (folder / "README.md").read_text(encoding="utf-8")
+    return read_report(folder)
+
+
+def read_report(folder):
+    """Return the page of all results with those that it leads to in place of the links, their titles at level 3."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+
+    def page(link):
+        content = (folder / link[2]).read_text(encoding="utf-8")
+        assert content.startswith(f"# {link[1]}\n")
+        return re.sub("^#+ ", "### ", content, flags=re.MULTILINE)
+
+    return re.sub(r"^- \[(.*)\]\((.*\.md)\)$", page, text, flags=re.MULTILINE)
 
 
 def sections(text, mark="##"):

@@ -11,18 +11,19 @@ from PIL import Image
 from experiments.report import report
 from experiments.reproduce import RESULTS
 
-from .made_up import change, make_cell, make_report, write
+from .made_up import change, make_cell, make_report, read_report, write
 
 
 def test_dice_is_drawn_where_there_is_something_to_compare(tmp_path, drawn):
     runs = [(make_cell("GD", number, draw), 0.5) for number in (1, 2) for draw in ("c1", "c2")]
     text = make_report(tmp_path, [*runs, (make_cell("random", "all"), 0.7), (make_cell("random"), 0.2)])
-    assert list(drawn) == ["table6.png"]
+    assert sorted(drawn) == ["main.png", "table6.png"]
     _, measured, paper = drawn["table6.png"]
     expected = {"random": {1: [0.3], "all": [0.8]}, "GD": {1: [0.6, 0.6], 2: [0.6, 0.6]}}
     assert {row: {n: pytest.approx(dice) for n, dice in values.items()} for row, values in measured.items()} == expected
     assert (paper["random"], paper["GD"]) == ({"all": 0.912}, {1: 0.691, 2: 0.784, 8: 0.87})
-    assert "![Dice by the number of labelled volumes](acdc/reduced/figures/table6.png)" in text
+    assert "![Dice by the number of labelled volumes](figures/table6.png)" in text
+    assert "](acdc/reduced/figures/main.png)" in text and list(drawn["main.png"][1]) == ["random", "GD"]
 
 
 def test_training_curves_are_drawn_by_step(tmp_path, drawn):
@@ -32,7 +33,7 @@ def test_training_curves_are_drawn_by_step(tmp_path, drawn):
     write(tmp_path, make_cell("random"), 0.5)
     text = make_report(tmp_path)
     assert drawn["training_curves.png"][1] == {1: {"GD": [[(50, 0.25), (100, 0.5)]] * 2}}
-    assert "![Validation Dice by step](acdc/reduced/figures/training_curves.png)" in text
+    assert "![Validation Dice by step](figures/training_curves.png)" in text
 
 
 def test_pictures_of_the_worst_median_and_best_volume_are_copied_and_shown(tmp_path):
@@ -48,17 +49,17 @@ def test_pictures_of_the_worst_median_and_best_volume_are_copied_and_shown(tmp_p
             noise = np.random.default_rng(0).integers(256, size=(100, 1440, 3), dtype=np.uint8)
             Image.fromarray(noise).save(pictures / f"{name}.png")
     report(str(tmp_path / "results"), str(tmp_path / "runs"))
-    text = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
+    text = read_report(tmp_path / "results")
     figures = tmp_path / "results" / "acdc" / "reduced" / "figures"
     names = [f"{shown.name}.{rank}.png" for rank in ("worst", "median", "best")]
     assert sorted(path.name for path in figures.iterdir()) == sorted(names)
     assert "| GD, 1 labelled | | |" in text
     for name, volume in zip(names, ("worst: d, .100", "median: a, .400", "best: b, .900"), strict=True):
-        assert re.search(rf"\| {re.escape(volume)}<br>!\[\w+\]\(acdc/reduced/figures/{re.escape(name)}\) \|", text)
+        assert re.search(rf"\| {re.escape(volume)}<br>!\[\w+\]\(figures/{re.escape(name)}\) \|", text)
         with Image.open(figures / name) as picture:
             assert picture.size == (720, 50)
     report(str(tmp_path / "results"))  # keeps them
-    assert (tmp_path / "results" / "README.md").read_text(encoding="utf-8") == text
+    assert read_report(tmp_path / "results") == text
 
 
 def test_committed_pictures_are_small():

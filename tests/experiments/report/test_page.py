@@ -92,9 +92,13 @@ def test_without_results_there_is_no_table(tmp_path, capsys):
 def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)
-    (copy / "README.md").unlink()
+    for page in copy.rglob("*.md"):
+        page.unlink()
     report(str(copy))
-    committed = (RESULTS / "README.md").read_text(encoding="utf-8")
-    assert (copy / "README.md").read_text(encoding="utf-8") == committed
-    for link in re.findall(r"\]\(([^)]*)\)", committed):
-        assert (RESULTS / link).is_file(), link
+    pages = sorted(path.relative_to(RESULTS) for path in RESULTS.rglob("*.md"))
+    assert pages == sorted(path.relative_to(copy) for path in copy.rglob("*.md"))
+    for page in pages:
+        committed = (RESULTS / page).read_text(encoding="utf-8")
+        assert (copy / page).read_text(encoding="utf-8") == committed
+        for link in re.findall(r"\]\(([^)]*)\)", committed):
+            assert (RESULTS / page.parent / link).is_file(), link

@@ -12,7 +12,7 @@ from common.records import write_record
 from experiments.report import report
 from release.results import EVALUATIONS
 
-from .made_up import main_rows, make_cell, make_report, make_result, sections, tables, write
+from .made_up import main_rows, make_cell, make_report, make_result, read_report, sections, tables, write
 
 
 def test_origin_of_the_numbers_is_named(tmp_path):
@@ -21,7 +21,7 @@ def test_origin_of_the_numbers_is_named(tmp_path):
     text = make_report(tmp_path)
     assert "Runs: 2. Test volumes: 2. Devices: cpu, cuda:0. Commits: abc-dirty, def." in text
     runs = tables(sections(next(iter(sections(text).values())), "###")["All runs"])[0]
-    assert [row["run"] for row in runs] == [f"[GD_1_{c}_seed0](acdc/reduced/GD_1_{c}_seed0.json)" for c in ("c1", "c2")]
+    assert [row["run"] for row in runs] == [f"[GD_1_{c}_seed0](GD_1_{c}_seed0.json)" for c in ("c1", "c2")]
     assert runs[0] == {"run": runs[0]["run"], **dict(zip(EVALUATIONS, (".600", ".610", ".620", ".630"), strict=True))}
 
 
@@ -54,5 +54,5 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_reported(tmp_path, con
         path.write_text(content)
     with pytest.raises(SystemExit, match=f"(?s)^1 files could not be used:\n{re.escape(str(path))} .*{message}"):
         report(str(tmp_path))
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    text = read_report(tmp_path)
     assert "Runs: 1." in text and main_rows(text)["GD"]["Dice"] == ".600"

@@ -9,7 +9,7 @@ import pytest
 from common.records import write_record
 from experiments.report import report
 
-from .made_up import make_cell, make_report, write
+from .made_up import make_cell, make_report, read_report, write
 
 EMBEDDINGS = {
     "weights_sha256": {"pretrained_encoder.pt": "f00"},
@@ -19,6 +19,13 @@ EMBEDDINGS = {
     "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
 }
 PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
+BIAS_FIELD = {
+    "checkpoint_sha256": "beef",
+    "cases": {
+        "every 4th": {"time": 1.0, "difference": 0.0, "dice": 0.89},
+        "none": {"time": None, "difference": 0.125, "dice": 0.8875},
+    },
+}
 LEVERS = {
     "about": "On 23 patients.",
     "structures": ["RV", "Myo"],
@@ -41,17 +48,19 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     write_record(figures / "embeddings.json", EMBEDDINGS)
     write_record(figures.parent / "probe.json", PROBE)
     write_record(figures.parent / "levers.json", LEVERS)
+    write_record(figures / "bias_field.json", BIAS_FIELD)
     text = make_report(tmp_path)
+    assert "| every 4th | 1.000 | 0.0 | .8900 |\n| none | – | 12.5 | .8875 |" in text and "`beef`" in text
     assert "On 23 patients." in text
     assert "| base | 1 | c1, 0 | 800 x 20 | .750 | .500 | .625 | – | – |" in text
     assert "| longer | 2 | c2, 1 | 900 x 20 | .875 | .625 | .750 | .800 | base |" in text
-    assert "![Partitions](acdc/reduced/figures/partitions.png)" in text
-    assert "(acdc/reduced/figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
+    assert "![Partitions](figures/partitions.png)" in text
+    assert "(figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
     assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
     assert "| encoder | .250 | 1.000 | .125 |" in text
 
 
-@pytest.mark.parametrize("name", ["figures/embeddings.json", "probe.json", "levers.json"])
+@pytest.mark.parametrize("name", ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json"])
 @pytest.mark.parametrize(
     "content",
     ["{", "{}", {}, {"starts": [{**PROBE["starts"][0], "probe_dice": 1.5}], "neighbour_accuracy": {"before": -0.5}}],
@@ -63,13 +72,15 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     write_record(folder / "probe.json", PROBE)
     write_record(folder / "levers.json", LEVERS)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
+    write_record(folder / "figures" / "bias_field.json", BIAS_FIELD)
     if isinstance(content, dict):
         write_record(folder / name, content)
     else:
         (folder / name).write_text(content)
     with pytest.raises(SystemExit, match=f"{re.escape(str(folder / name))} is .*: move it away and make it again"):
         report(str(tmp_path))
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    text = read_report(tmp_path)
     assert "Table 6" in text
     shown = {"figures/embeddings.json": "by chance", "probe.json": "region match", "levers.json": "On 23 patients"}
+    shown["figures/bias_field.json"] = "bias field correction"
     assert {file for file, words in shown.items() if words in text} == {*shown} - {name}

@@ -29,19 +29,38 @@ def test_it_has_the_main_rows_and_leads_the_page(tmp_path):
     spread = f"{statistics.stdev([0.3, 0.5]):.3f}".lstrip("0")
     assert [list(row.values()) for row in first] == [
         ["random weights", "–", ".300 (1)", "–"],
-        ["global pre-training (GD)", f".500 ± {spread} (2)", "–", "–"],
+        ["global pre-training (GD)", f".500 ± {spread} (2), paper .691", "–, paper .784", "–, paper .870"],
         ["global pre-training, self-training in two runs (up to version 0.7)", "–", "–", ".800 (1)"],
     ]
     assert list(first[0])[1:] == ["1 labelled", "2 labelled", "8 labelled"]
     assert 'Schedule "reduced": 2,500 global' in text and "(shorter than the paper's: 10,000 global" in text
 
 
-def test_it_is_of_the_longest_schedule_of_each_dataset(tmp_path):
+def test_it_has_all_schedules_but_that_for_rehearsals(tmp_path):
     cells = [make_cell("GD", schedule=name) for name in SCHEDULES] + [make_cell("GD", dataset="prostate")]
     text = make_report(tmp_path, [(cell, 0.5) for cell in cells]).partition("\n## ")[0]
-    found = re.findall(r'Dice on (\w+) .* Schedule "(\w+)"', text)
-    assert found == [("ACDC", "full"), ("PROSTATE", "reduced")]
-    assert "fine-tuning steps at batch 40 (the paper's)" in text
+    acdc, prostate = re.split("^Dice on ", text, flags=re.MULTILINE)[1:]
+    assert re.findall(r'Schedule "(\w+)"', acdc) == ["full", "reduced"]
+    assert re.findall(r'Schedule "(\w+)"', prostate) == ["reduced"]
+    assert "fine-tuning steps at batch 40 (the paper's)" in acdc
+    rows = [row["fine-tuning from"] for row in tables(acdc)[0]]
+    assert rows == [f"global pre-training (GD), schedule {name}" for name in ("full", "reduced")]
+    assert [row["fine-tuning from"] for row in tables(prostate)[0]] == ["global pre-training (GD)"]
+    only = make_report(tmp_path / "rehearsal", [(make_cell("GD", schedule="smoke"), 0.5)])
+    assert 'Schedule "smoke"' in only and ".600 (1), paper .691" in only
+
+
+def test_it_says_what_helps_by_how_much_and_whether_that_is_clear(tmp_path):
+    dice = {"random": (0.1, 0.2, 0.3), "GD": (0.4, 0.5, 0.7), "GD+LR": (0.5, 0.5, 0.6)}
+    runs = [(make_cell(row, draw=f"c{i}"), rv) for row, values in dice.items() for i, rv in enumerate(values, 1)]
+    runs += [(make_cell("random", 8), 0.6), (make_cell("GD", 8), 0.7)]
+    text = make_report(tmp_path, runs)
+    assert (
+        "- Global pre-training, with the paper's fine-tuning: **+0.333 ± .033** with 1 labelled (3 pairs), "
+        "+0.100 with 8 labelled (1 pair).\n"
+        "- Local pre-training on top of it: +0.000 ± .058 with 1 labelled (3 pairs).\n" in text
+    )
+    assert "recommended recipe" not in text.partition("\n## ")[0]
 
 
 def test_rows_that_are_not_in_it_make_no_table(tmp_path):
@@ -56,7 +75,7 @@ def test_it_is_put_between_the_marks_of_a_page(tmp_path):
     text = page.read_text()
     assert text.startswith("# Title\n\n<!-- dice -->\n\nDice on ACDC") and "old | table" not in text
     assert text.endswith("|\n\n<!-- /dice -->\n\nThe rest.\n")
-    assert "| global pre-training (GD) | .600 (1) | – | – |" in text
+    assert "| global pre-training (GD) | .600 (1), paper .691 | –, paper .784 | –, paper .870 |" in text
     report(str(tmp_path / "results"), readme=str(page))
     assert page.read_text() == text
 

@@ -80,6 +80,17 @@ def test_in_the_second_window_they_are_distinct_pixels_spread_over_all_common_on
     torch.testing.assert_close(pixels_of(points[0, 0], 24, 20), pixels + torch.tensor([-4.0, 6.0]))
 
 
+def test_of_few_pixels_each_is_as_likely_and_none_comes_twice(generator) -> None:
+    """So few that candidates are enough; 288 pixels are in common, each to be drawn in a twelfth of the slices."""
+    of_first, of_second = window_of(shift=(0.0, 0.0)), window_of(shift=(6.0, -4.0))
+    windows = [Window(*(values.repeat(6000, *[1] * (values.ndim - 1)) for values in w)) for w in (of_first, of_second)]
+    pixels = pixels_of(common_pixels(*windows, 24, 20, 24, generator)[1], 24, 20).round().int()
+    numbers = pixels[..., 1] * 20 + pixels[..., 0]
+    assert all(len(row.unique()) == 24 for row in numbers[:200])
+    counts = numbers.flatten().bincount(minlength=480).view(24, 20)
+    assert (counts[:18, 4:].double() / 500 - 1).abs().max() < 0.2 and counts.sum() == counts[:18, 4:].sum()
+
+
 def test_places_outside_the_slice_do_not_count(generator) -> None:
     """Both windows show the same, of which the slice takes only a quarter."""
     windows = window_of(scale=0.5), window_of(scale=0.5)
