@@ -42,7 +42,7 @@ def headline_cells(schedule: Schedule, draws: Mapping[int | str, Sequence[str]])
 
 
 def recipe_cells(name: str, schedule: Schedule, draws: Mapping[int | str, Sequence[str]]) -> list[Cell]:
-    """List the cells of a recipe: those from pre-trained weights on all draws, then those from random ones.
+    """List the cells of a recipe on all draws: from the pre-trained encoder, from random weights, with a local stage.
 
     Raises:
         KitError: if there is no such recipe.
@@ -55,7 +55,7 @@ def recipe_cells(name: str, schedule: Schedule, draws: Mapping[int | str, Sequen
         for cell in cells_of("beyond", "acdc", schedule, draws)
         if cell.recipe.name == name and cell.num_labelled in NUM_LABELLED
     ]
-    return sorted(cells, key=lambda cell: not cell.pretraining.global_strategy)
+    return sorted(cells, key=lambda cell: (cell.pretraining.local_strategy != "", not cell.pretraining.global_strategy))
 
 
 def cells(

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -233,9 +234,11 @@ def test_cells_come_in_the_order_of_the_headline():
     assert len({cell.key for cell in cells}) == 65 and {cell.schedule.fine_tuning_steps for cell in cells} == {10_000}
 
 
-def test_cells_of_a_recipe_start_from_pretrained_weights_first():
+def test_cells_of_a_recipe_come_in_the_order_of_what_they_settle():
     cells = recipe_cells("recommended", SMOKE, draws_of(SPLITS))
-    assert [cell.row for cell in cells] == ["GD+recommended"] * 13 + ["random+recommended"] * 13
+    rows = [cell.row for cell in cells]
+    assert rows[:26] == ["GD+recommended"] * 13 + ["random+recommended"] * 13
+    assert Counter(rows[26:]) == {f"GD+{local}+recommended": 10 for local in ("LR", "LE", "LX")}
     assert {cell.recipe for cell in cells} == {RECIPES["recommended"]}
     with pytest.raises(KitError, match="name must be one of paper, .*got 'unknown'"):
         recipe_cells("unknown", SMOKE, draws_of(SPLITS))
