@@ -10,6 +10,7 @@ from .report import report
 from .reproduce import reproduce
 from .ship import ship
 from .studies.bias_field import bias_field
+from .studies.choosing import choosing
 from .studies.figures import figures
 from .studies.place import place
 from .studies.probe import probe
@@ -34,5 +35,6 @@ if __name__ == "__main__":
             "prostate_smoke": prostate_smoke,
             "report_picture": report_picture,
             "some_slices": some_slices,
+            "choosing": choosing,
         }
     )

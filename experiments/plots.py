@@ -142,3 +142,30 @@ def draw_curve(path: Path, lines: Mapping[int, Mapping[int, float]], volumes: Ma
     axes.grid(axis="y", linewidth=0.3)
     axes.legend(fontsize=8, loc="lower right")
     save_figure(figure, path)
+
+
+def draw_choices(path: Path, choices: Mapping[int, Mapping[str, float]]) -> None:
+    """Draw the Dice of choices of volumes by their number: draws at random grey, the paper's blue, rules by name.
+
+    Args:
+        path: PNG file.
+        choices: Dice by number of labelled volumes and name of the choice, "random 1" and "paper c1" among them.
+    """
+    figure = new_figure(6.4, 4)
+    axes = figure.subplots()
+    marks = {"random": ("0.6", "o"), "paper": ("#0b4f7a", "s")}
+    for place, dice in enumerate(choices.values()):
+        for name, value in dice.items():
+            colour, mark = marks.get(name.split()[0], ("#c0392b", "_"))
+            axes.scatter(place, value, color=colour, marker=mark, s=30, alpha=0.8, linewidths=1.2)
+            if name.split()[0] not in marks:
+                axes.annotate(name, (place, value), xytext=(10, -3), textcoords="offset points", fontsize=8)
+    for label, (colour, mark) in {"drawn at random": marks["random"], "the paper's draws": marks["paper"]}.items():
+        axes.scatter([], [], color=colour, marker=mark, s=30, label=label)
+    axes.set_xticks(range(len(choices)), [str(number) for number in choices])
+    axes.set_xlim(-0.5, len(choices) - 0.2)
+    axes.set_xlabel("labelled volumes")
+    axes.set_ylabel("Dice on held-out volumes")
+    axes.grid(axis="y", linewidth=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save_figure(figure, path)

@@ -9,10 +9,12 @@ from common.records import RecordError, read_record
 from release.results import ResultError
 from release.values import check_share, check_text
 
+from ..plots import draw_choices
 from .figures import terms_of
-from .numbers import number_of
-from .runs import LEVERS, PROBE, Group
+from .numbers import number_of, spread_of
+from .runs import CHOOSING, LEVERS, PROBE, Group
 
+_RULES = ("medoids", "farthest", "densest")
 _MAKE_AGAIN = "move it away and make it again"
 
 
@@ -91,6 +93,45 @@ def bias_field_section(group: Group) -> str:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, ""])
+
+
+def choosing_section(group: Group) -> str:
+    """Show what `python -m experiments choosing` has written, and draw it."""
+    path = group.folder / CHOOSING
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        choices: dict[int, dict[str, float]] = {}
+        for choice in content["choices"]:
+            dice = check_share(choice["dice"], "dice")
+            choices.setdefault(int(choice["number"]), {})[check_text(choice["name"], "a choice")] = dice
+        settings = ", ".join(f"`{name}` {value}" for name, value in content["settings"].items()) or "the defaults"
+        lines = [
+            "## Whether choosing what to label helps\n",
+            "Written by `python -m experiments choosing --dataset_dir DIR --output FILE` with "
+            f"{settings}: Dice over the {content['volumes']} patients that are in none of the lists, of the network "
+            "trained on the volumes that a rule chose among those to pre-train on. `medoids` is the rule of "
+            "`select.json`. In brackets: how many of the draws at random are worse.\n",
+            f"| labelled | {' | '.join(_RULES)} | drawn at random | the paper's draws |",
+            f"|---|{'---|' * len(_RULES)}---|---|",
+        ]
+        for number, dice_of in choices.items():
+            drawn = [value for name, value in dice_of.items() if name.startswith("random")]
+            paper = [value for name, value in dice_of.items() if name.startswith("paper")]
+            cells = [
+                f"{number_of(dice_of[rule])} ({sum(value < dice_of[rule] for value in drawn)} of {len(drawn)})"
+                if rule in dice_of
+                else "–"
+                for rule in _RULES
+            ]
+            spreads = [f"{spread_of(values)} ({len(values)})" if values else "–" for values in (drawn, paper)]
+            lines.append(f"| {number} | {' | '.join([*cells, *spreads])} |")
+        picture = group.figures / "choosing.png"
+        draw_choices(picture, choices)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, "", f"![Dice by what was labelled]({group.link(picture)})\n"])
 
 
 def levers_section(group: Group) -> str:

@@ -26,6 +26,14 @@ BIAS_FIELD = {
         "none": {"time": None, "difference": 0.125, "dice": 0.8875},
     },
 }
+CHOOSING = {
+    "settings": {"steps": 200},
+    "volumes": 23,
+    "choices": [
+        {"number": 1, "name": name, "labelled": ["patient001"], "dice": dice}
+        for name, dice in {"medoids": 0.5, "densest": 0.75, "random 1": 0.25, "random 2": 0.75, "paper c1": 0.5}.items()
+    ],
+}
 LEVERS = {
     "about": "On 23 patients.",
     "structures": ["RV", "Myo"],
@@ -48,6 +56,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     write_record(figures / "embeddings.json", EMBEDDINGS)
     write_record(figures.parent / "probe.json", PROBE)
     write_record(figures.parent / "levers.json", LEVERS)
+    write_record(figures.parent / "choosing.json", CHOOSING)
     write_record(figures / "bias_field.json", BIAS_FIELD)
     text = make_report(tmp_path)
     assert "| every 4th | 1.000 | 0.0 | .8900 |\n| none | – | 12.5 | .8875 |" in text and "`beef`" in text
@@ -58,9 +67,14 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "(figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
     assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
     assert "| encoder | .250 | 1.000 | .125 |" in text
+    assert "with `steps` 200: Dice over the 23 patients" in text
+    assert "| 1 | .500 (1 of 2) | – | .750 (1 of 2) | .500 ± .354 (2) | .500 (1) |" in text
+    assert "(figures/choosing.png)" in text and (figures / "choosing.png").is_file()
 
 
-@pytest.mark.parametrize("name", ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json"])
+@pytest.mark.parametrize(
+    "name", ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json", "choosing.json"]
+)
 @pytest.mark.parametrize(
     "content",
     ["{", "{}", {}, {"starts": [{**PROBE["starts"][0], "probe_dice": 1.5}], "neighbour_accuracy": {"before": -0.5}}],
@@ -71,6 +85,7 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     (folder / "figures").mkdir()
     write_record(folder / "probe.json", PROBE)
     write_record(folder / "levers.json", LEVERS)
+    write_record(folder / "choosing.json", CHOOSING)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
     write_record(folder / "figures" / "bias_field.json", BIAS_FIELD)
     if isinstance(content, dict):
@@ -82,5 +97,5 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     text = read_report(tmp_path)
     assert "Table 6" in text
     shown = {"figures/embeddings.json": "by chance", "probe.json": "region match", "levers.json": "On 23 patients"}
-    shown["figures/bias_field.json"] = "bias field correction"
+    shown |= {"figures/bias_field.json": "bias field correction", "choosing.json": "drawn at random"}
     assert {file for file, words in shown.items() if words in text} == {*shown} - {name}
