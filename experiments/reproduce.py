@@ -28,8 +28,9 @@ from .cells import (
     seconds_per_image,
     stages_of,
 )
-from .grid import SCHEDULES, Cell, cells_of
+from .grid import SCHEDULES, Cell
 from .results import read_result
+from .tables import cells_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from common.data.splits import draws_of
 from common.records import read_record, write_record
 
 from .cells import OUTPUTS, Stage, bundle_of, stages_of
-from .grid import SCHEDULES, TABLES, cells_of
+from .grid import SCHEDULES
 from .reproduce import RESULTS
+from .tables import TABLES, cells_of
 
 MANIFEST = "weights/manifest.json"
 

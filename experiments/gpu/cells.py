@@ -12,9 +12,10 @@ from typing import Any
 from common.data.splits import draws_of
 
 from ..cells import Stage, bundle_of, stages_of
-from ..grid import SCHEDULES, Cell, Schedule, cells_of
+from ..grid import SCHEDULES, Cell, Schedule
 from ..recipes import RECIPES
 from ..reproduce import read_result, result_path, write_result
+from ..tables import cells_of
 from .gpu_tests import facts_of
 from .kit import KIT, REPOSITORY, SLICES, STARTED, STATE, WORK, KitError
 from .outcome import Outcome, restore, seconds_since

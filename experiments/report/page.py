@@ -15,9 +15,9 @@ from common.report import FILE
 from release.results import EVALUATIONS, ResultError
 
 from ..cells import bundle_of
-from ..grid import TABLES, cells_of, paper_dice
 from ..plots import labelled_order
 from ..reproduce import RESULTS
+from ..tables import TABLES, cells_of, paper_dice
 from .browser import write_browser_page
 from .figures import copy_pictures, curves_section, dice_figure, main_figure, pictures_section
 from .numbers import number_of

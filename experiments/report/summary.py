@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from release.results import MAIN_EVALUATION
 
-from ..grid import SCHEDULES, TRIAL, paper_dice
+from ..grid import SCHEDULES, TRIAL
+from ..tables import paper_dice
 from .numbers import differences, is_clear, number_of, spread_of, with_error
 from .runs import Group
 from .tables import Line, select

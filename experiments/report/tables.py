@@ -9,8 +9,9 @@ from itertools import chain, pairwise
 
 from release.results import EVALUATIONS, MAIN_EVALUATION
 
-from ..grid import SCHEDULES, Schedule, Table
+from ..grid import SCHEDULES, Schedule
 from ..plots import labelled_order
+from ..tables import Table
 from .numbers import differences, mean_of, number_of, runs_and_draws, spread_of, standard_error, with_error
 from .runs import Run
 

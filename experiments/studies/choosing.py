@@ -84,8 +84,8 @@ def choices_of(config: Any, numbers: Sequence[int], random_draws: int) -> dict[t
             found[number, name] = tuple(slices.ids[index] for index in rule(distances, number))
         for draw in range(1, random_draws + 1):
             found[number, f"random {draw}"] = tuple(random.Random(draw).sample(sorted(slices.ids), number))
-        for draw in draws_of(splits).get(number, ()):
-            found[number, f"paper {draw}"] = read_split(splits, number, draw).labelled
+        for name in draws_of(splits).get(number, ()):
+            found[number, f"paper {name}"] = read_split(splits, number, name).labelled
     return found
 
 

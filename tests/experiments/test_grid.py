@@ -8,8 +8,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from experiments.grid import SCHEDULES, TABLES, Cell, Pretraining, Schedule, cells_of, paper_dice
+from experiments.grid import SCHEDULES, Cell, Pretraining, Schedule
 from experiments.recipes import PHOTOGRAPH_RECIPES, RECIPES, Recipe
+from experiments.tables import TABLES, cells_of, paper_dice
 from tests.places import REPOSITORY
 
 CELL = Cell("acdc", Pretraining("GD", "LR"), 1, "c1", 0, SCHEDULES["full"])

@@ -10,10 +10,11 @@ import pytest
 
 from common.data.splits import draws_of
 from experiments.cells import bundle_of
-from experiments.grid import SCHEDULES, TABLES, Pretraining, cells_of
+from experiments.grid import SCHEDULES, Pretraining
 from experiments.recipes import RECIPES, Recipe
 from experiments.report import report
 from experiments.reproduce import RESULTS
+from experiments.tables import TABLES, cells_of
 
 from .made_up import TABLE_6, TITLES, evaluations, main_rows, make_cell, make_report, sections, tables
 

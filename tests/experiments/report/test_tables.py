@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.grid import TABLES
 from experiments.recipes import PHOTOGRAPH_RECIPES, RECIPES
+from experiments.tables import TABLES
 
 from .made_up import TITLES, change, evaluations, main_rows, make_cell, make_report, tables, write
 
