@@ -34,7 +34,7 @@ def run(
     Args:
         *names: of the benchmarks; none for all.
         dataset_dir: folder of ACDC, for the benchmarks that can use its slices; without it they use phantoms.
-        checkpoint: weights of the bundle's network (`model.pt`) for `inference`; without it they are random.
+        checkpoint: weights of the bundle's network for `review` and `inference`, where they are random without it.
         scale: share of the cases of `robustness`, 1 for all. A part of them is shown, but written to `output` only.
         only: kinds of trouble for `robustness`, separated by commas; empty for all.
         case: number of a case of `robustness`, to repeat it alone.
@@ -78,7 +78,7 @@ def measure(
     Args:
         name: of the benchmark.
         dataset_dir: folder of ACDC; not used by benchmarks that need no slices.
-        checkpoint: weights of the bundle's network; used by `inference` alone.
+        checkpoint: weights of the bundle's network; used by `inference` and `review`.
         scale: see `run`; used by `robustness` alone, like the next three.
         only: see `run`.
         case: see `run`.

@@ -38,6 +38,7 @@ NAMES = (
     "precision",
     "prepare",
     "inference",
+    "review",
     "scale",
     "time_to_model",
     "strong_baseline",
