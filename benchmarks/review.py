@@ -72,7 +72,7 @@ def measure(
             **harness.time_in_turn(contenders, repetitions, warm_up=1),
         }
     volumes = {name: min(num_ranked if name == "ranking" else num_segmented, len(items)) for name in seconds}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"what": name, "volumes": volumes[name], "seconds": times["median"], "low": times["low"], "high": times["high"]}
         for name, times in ((name, harness.spread(values)) for name, values in seconds.items())
     ]
