@@ -8,7 +8,7 @@ from .curve import curve
 from .demo import demo
 from .report import report
 from .reproduce import reproduce
-from .ship import ship
+from .ship import ship, ship_beside
 from .studies.bias_field import bias_field
 from .studies.choosing import choosing
 from .studies.figures import figures
@@ -31,6 +31,7 @@ if __name__ == "__main__":
             "bias_field": bias_field,
             "report": report,
             "ship": ship,
+            "ship_beside": ship_beside,
             "weights": weights,
             "prostate_smoke": prostate_smoke,
             "report_picture": report_picture,

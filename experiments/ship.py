@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,8 @@ def ship(result: str, decoder_result: str, runs_dir: str = str(RUNS)) -> None:
     for name, (own, path) in sources.items():
         with atomic_file(bundle / "models" / name) as temporary:
             shutil.copyfile(path, temporary)
-        weights[name] = {
-            "cell": own.name,
-            "schedule": own.schedule.name,
-            "pretraining": own.pretraining.name,
-            "sha256": content_hash(bundle / "models" / name),
-        }
-    weights[_MODEL] |= {name: getattr(cell.recipe, name) for name in OUTPUT}
-    weights[_MODEL]["result"] = Path(result).resolve().relative_to(REPOSITORY).as_posix()
+        weights[name] = _described(own, bundle / "models" / name)
+    weights[_MODEL] |= _tested(cell, result)
     path = bundle / "configs" / "metadata.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
     metadata["eval_metrics"] = metrics_of(content)
@@ -74,6 +69,57 @@ def ship(result: str, decoder_result: str, runs_dir: str = str(RUNS)) -> None:
     write_text_atomically(path, json.dumps(metadata, indent=4, ensure_ascii=False) + "\n")
     write_text_atomically(bundle / "models" / "README.md", model_card(bundle, metadata, content, cell))
     print(f"Wrote {', '.join(weights)} and README.md to {bundle / 'models'}.")
+
+
+def ship_beside(result: str, name: str = "model_all_labels.pt", runs_dir: str = str(RUNS)) -> None:
+    """Copy the network of another cell's run beside the `model.pt` that `ship` has put into the bundle.
+
+    It takes part in nothing by itself: `--checkpoint` chooses it. The metadata and the model card name it with what was
+    measured of it. `ship` leaves it out again.
+
+    Args:
+        result: file of the cell.
+        name: of the file; it begins with "model_", so that it is longer than `model.pt`, which MONAI Label takes for
+            that alone.
+        runs_dir: where the cell was run.
+
+    Raises:
+        ResultError: if a result file is missing or damaged, or the weights of the run are.
+        ValueError: if the name is another, or nothing was shipped before.
+    """
+    if not (name.startswith("model_") and name.endswith(".pt") and Path(name).name == name):
+        raise ValueError(f"name must be of the form model_NAME.pt, got {name!r}: give it such a name.")
+    content = read_any_result(Path(result))
+    cell = cell_of(content)
+    bundle, source = bundle_of(cell.dataset), stages_of(cell, Path(runs_dir).resolve() / cell.schedule.name)[-1]
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    if _MODEL not in metadata.get("weights", {}):
+        raise ValueError(f"{bundle.name} must have weights that were shipped: run `python -m experiments ship` first.")
+    read_weights(source.folder / _MODEL)  # before anything is copied
+    with atomic_file(bundle / "models" / name) as temporary:
+        shutil.copyfile(source.folder / _MODEL, temporary)
+    metadata["weights"][name] = _described(cell, bundle / "models" / name) | _tested(cell, result)
+    write_text_atomically(path, json.dumps(metadata, indent=4, ensure_ascii=False) + "\n")
+    main = read_any_result(REPOSITORY / metadata["weights"][_MODEL]["result"])
+    write_text_atomically(bundle / "models" / "README.md", model_card(bundle, metadata, main, cell_of(main)))
+    print(f"Wrote {name} and README.md to {bundle / 'models'}.")
+
+
+def _described(cell: Cell, path: Path) -> dict[str, Any]:
+    """Return what the metadata say of a file of weights."""
+    return {
+        "cell": cell.name,
+        "schedule": cell.schedule.name,
+        "pretraining": cell.pretraining.name,
+        "sha256": content_hash(path),
+    }
+
+
+def _tested(cell: Cell, result: str) -> dict[str, Any]:
+    """Return what the metadata say besides of a network that was evaluated: how, and where the result is."""
+    options = {name: getattr(cell.recipe, name) for name in OUTPUT}
+    return {**options, "result": Path(result).resolve().relative_to(REPOSITORY).as_posix()}
 
 
 def model_card(bundle: Path, metadata: dict[str, Any], result: dict[str, Any], cell: Cell) -> str:
@@ -126,7 +172,7 @@ lowest: {worst["id"]}, {worst["mean"]:.3f}.
 To repeat it:
 
     python -m monai.bundle run run --config_file configs/evaluate.json --dataset_dir DIR{options}
-
+{_beside(weights)}
 ## Terms, use and limits
 
 {(bundle / "docs" / "data_license.txt").read_text(encoding="utf-8").strip()}
@@ -134,6 +180,22 @@ To repeat it:
 {metadata["intended_use"]} One draw and one seed: the repository's results say how much runs scatter. Further limits:
 `docs/README.md`.
 """
+
+
+def _beside(weights: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write what further networks are, as lines of the model card; empty if there is none."""
+    lines = []
+    for name, entry in weights.items():
+        if "result" in entry and name != _MODEL:
+            result = read_any_result(REPOSITORY / entry["result"])
+            evaluation, cell = result["evaluations"][MAIN_EVALUATION], cell_of(result)
+            number = "all of the split" if cell.num_labelled == "all" else cell.num_labelled
+            lines.append(
+                f"`{name}` was trained alike with other labelled volumes: {number} (draw {cell.draw}), {cell.lengths}. "
+                f"Its test Dice over the same volumes is {evaluation['mean_dice']['mean']:.3f}; `--checkpoint` chooses "
+                f"it (`{entry['result']}`).\n"
+            )
+    return "\n".join(["", *lines])
 
 
 def _check(cell: Cell, decoder_cell: Cell) -> None:

@@ -18,7 +18,7 @@ from tests.processes import undisturbed
 
 METADATA = json.loads((CONFIGS / "metadata.json").read_text(encoding="utf-8"))
 WEIGHTS = METADATA["weights"]
-FILES = ("pretrained_encoder.pt", "pretrained_encoder_decoder.pt", "model.pt")
+FILES = tuple(WEIGHTS)
 NUM_VOLUMES = 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from common.records import write_record
 from experiments.cells import stages_of
 from experiments.grid import SCHEDULES, Cell, Pretraining
 from experiments.recipes import RECIPES
-from experiments.ship import ship
+from experiments.ship import ship, ship_beside
 from release.results import ResultError
 from tests.places import REPOSITORY
 
@@ -137,3 +138,37 @@ def test_a_missing_result_is_refused(root):
     (root / "results" / f"{MODEL.name}.json").unlink()
     with pytest.raises(ResultError, match="name a result that `reproduce` wrote"):
         run(root)
+
+
+def test_a_further_network_is_put_beside_and_described(root):
+    shipped = run(root)
+    further = replace(MODEL, num_labelled="all")
+    path = write_result(root, further)
+    folder = stages_of(further, root / "runs" / "reduced")[-1].folder
+    folder.mkdir(parents=True)
+    save_atomically(UNet2d(num_classes=4).state_dict(), folder / "model.pt")
+    ship_beside(str(path), runs_dir=str(root / "runs"))
+    models = root / "bundle_acdc" / "models"
+    metadata = json.loads((root / "bundle_acdc" / "configs" / "metadata.json").read_text())
+    added = metadata["weights"].pop("model_all_labels.pt")
+    assert metadata == shipped
+    assert added["sha256"] == content_hash(models / "model_all_labels.pt") == content_hash(folder / "model.pt")
+    assert added["cell"] == "GD+recommended_all_c1_seed0" and added["result"] == f"results/{path.name}"
+    card = (models / "README.md").read_text()
+    assert f"| GD+recommended_all_c1_seed0, reduced | `{added['sha256']}` |" in card
+    assert "`model_all_labels.pt` was trained alike with other labelled volumes: all of the split (draw c1)" in card
+    assert "Its test Dice over the same volumes is 0.800" in card and "Labelled volumes: 8 (draw c1)" in card
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model_.txt", "../model_x.pt", "best.pt"])
+def test_a_further_network_has_a_name_of_its_own(root, name):
+    run(root)
+    with pytest.raises(ValueError, match="name must be of the form model_NAME.pt"):
+        ship_beside(str(root / "results" / f"{MODEL.name}.json"), name, str(root / "runs"))
+
+
+def test_a_further_network_needs_a_first_one(root):
+    path = root / "bundle_acdc" / "configs" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": {}}))
+    with pytest.raises(ValueError, match="run `python -m experiments ship` first"):
+        ship_beside(str(root / "results" / f"{MODEL.name}.json"), runs_dir=str(root / "runs"))
