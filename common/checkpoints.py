@@ -52,8 +52,9 @@ def save_atomically(content: Any, path: str | os.PathLike, records: Mapping[str,
             folder = zipped.namelist()[0].split("/")[0]  # torch reads no archive with entries outside of it
             for name, value in records.items():
                 zipped.writestr(zipfile.ZipInfo(f"{folder}/{name}"), value)  # stored, and of a fixed date
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(archive.getbuffer())
+    # The view is released here: one that an error holds on to crashes the garbage collection of Python 3.12.1.
+    with atomic_file(path) as temporary, archive.getbuffer() as view:
+        temporary.write_bytes(view)
 
 
 def checked_archive(path: str | os.PathLike) -> io.BytesIO:

@@ -79,9 +79,12 @@ class CachedTransformd(MapTransform, InvertibleTransform):
                 if entry_path is not None:
                     content = io.BytesIO()
                     torch.save(entry, content)  # not to the file: a full disk would come out as a RuntimeError
-                    size = content.getbuffer().nbytes
-                    with room_on_disk(entry_path.parent, size, *ROOM), atomic_file(entry_path) as temporary:
-                        temporary.write_bytes(content.getbuffer())
+                    with (  # the view is released on an error too, see `save_atomically`
+                        content.getbuffer() as view,
+                        room_on_disk(entry_path.parent, view.nbytes, *ROOM),
+                        atomic_file(entry_path) as temporary,
+                    ):
+                        temporary.write_bytes(view)
             d[key] = _unpack(entry, path)
         return d
 
