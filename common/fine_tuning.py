@@ -111,7 +111,7 @@ def unlabelled_slices(
         collect: takes volumes apart.
         num_workers: see `VolumeDataset`.
     """
-    wanted = statistics == "recomputed" or self_training_rounds > 0
+    wanted = statistics != "running_average" or self_training_rounds > 0
     unlabelled = split.without_labels(items) if wanted else []
     if not unlabelled:
         return labelled
