@@ -51,10 +51,32 @@ def test_recomputing_twice_gives_the_same_statistics():
     assert torch.equal(*values)
 
 
-@pytest.mark.parametrize("statistics", ["recomputed", "running_average"])
+def test_mixed_statistics_weigh_labelled_slices_like_all_others():
+    network, slices, labelled = make_network(), make_slices(), make_slices(4)
+    labelled.images.sub_(20)
+    recompute_batch_norm(network, slices, num_slices=40, batch_size=40, precision="float32", labelled=labelled)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))[:20]
+    features = network[0](torch.cat([slices.images[order], labelled.images.repeat(5, 1, 1, 1)]))
+    assert torch.allclose(network[1].running_mean, features.mean(dim=(0, 2, 3)), rtol=1e-4)
+    assert torch.allclose(network[1].running_var, features.var(dim=(0, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+def test_half_of_each_batch_is_labelled(count):
+    slices, labelled = make_slices(), make_slices(count)
+    labelled.images.sub_(20)
+    seen = []
+    network = make_network()
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    recompute_batch_norm(network, slices, num_slices=20, batch_size=8, precision="float32", labelled=labelled)
+    assert sum(map(len, seen)) == 20
+    assert all((batch.flatten(1).mean(dim=1) < 0).sum() == len(batch) / 2 for batch in seen)
+
+
+@pytest.mark.parametrize("statistics", ["recomputed", "mixed", "running_average"])
 def test_statistics_are_exchanged_for_the_run_only(statistics):
     network = make_network()
-    handler = BatchNormStatistics(network, make_slices(), statistics, precision="float32")
+    handler = BatchNormStatistics(network, make_slices(), statistics, precision="float32", labelled=make_slices(3))
     seen = {}
 
     def look(engine, batch):
@@ -71,6 +93,8 @@ def test_statistics_are_exchanged_for_the_run_only(statistics):
 def test_unknown_statistics():
     with pytest.raises(ValueError, match="statistics must be one of"):
         BatchNormStatistics(make_network(), make_slices(), "batch")
+    with pytest.raises(ValueError, match="labelled must be given for the statistics 'mixed'"):
+        BatchNormStatistics(make_network(), make_slices(), "mixed")
 
 
 def test_best_weights_survive_worse_validations_and_a_restart(tmp_path):
