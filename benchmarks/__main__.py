@@ -25,6 +25,7 @@ def run(
     case: int | None = None,
     seed: int = 0,
     runs_dir: str = "",
+    num_files: int | None = None,
     output: str = "",
 ) -> None:
     """Run benchmarks one after another, each in a process of its own, so that its memory is its own.
@@ -34,13 +35,15 @@ def run(
     Args:
         *names: of the benchmarks; none for all.
         dataset_dir: folder of ACDC, for the benchmarks that can use its slices; without it they use phantoms.
-        checkpoint: weights of the bundle's network for `review` and `inference`, where they are random without it.
+        checkpoint: weights of the bundle's network (`model.pt`) for `review`, and for `inference` and `folder`, where
+            they are random without it.
         scale: share of the cases of `robustness`, 1 for all. A part of them is shown, but written to `output` only.
         only: kinds of trouble for `robustness`, separated by commas; empty for all.
         case: number of a case of `robustness`, to repeat it alone.
         seed: of `robustness`.
         runs_dir: where `strong_baseline` keeps its trainings, to go on with those of an earlier call; without it they
             are in a temporary folder.
+        num_files: files in the folder that `folder` segments; without it 20.
         output: file for the result of a single benchmark, in place of the one in `benchmarks/results`.
 
     Raises:
@@ -50,7 +53,7 @@ def run(
         _check_name(name)
     if output and len(names) != 1:
         raise ValueError(f"output must come with the name of one benchmark, got {output!r} and {names}; name it.")
-    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir, output)
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir, num_files, output)
     options = [f"--{option}={value}" for option, value in given.items()]
     failed = []
     for name in names or harness.NAMES:
@@ -71,6 +74,7 @@ def measure(
     case: int | None = None,
     seed: int = 0,
     runs_dir: str = "",
+    num_files: int | None = None,
     output: str = "",
 ) -> None:
     """Run a benchmark in this process, write `benchmarks/results/<name>.json` and print its tables.
@@ -78,12 +82,13 @@ def measure(
     Args:
         name: of the benchmark.
         dataset_dir: folder of ACDC; not used by benchmarks that need no slices.
-        checkpoint: weights of the bundle's network; used by `inference` and `review`.
+        checkpoint: weights of the bundle's network; used by `inference`, `folder` and `review`.
         scale: see `run`; used by `robustness` alone, like the next three.
         only: see `run`.
         case: see `run`.
         seed: see `run`.
         runs_dir: see `run`; used by `strong_baseline` alone.
+        num_files: see `run`; used by `folder` alone.
         output: file for the result; without one, a part of a benchmark is not written.
 
     Raises:
@@ -93,7 +98,7 @@ def measure(
     # Not imported above: what one benchmark needs is not loaded, or missed, by the others.
     benchmark = importlib.import_module(f".{name}", __package__)
     accepted = inspect.signature(benchmark.measure).parameters
-    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir)
+    given = _given(dataset_dir, checkpoint, scale, only, case, seed, runs_dir, num_files)
     options = {key: value for key, value in given.items() if key in accepted}
     outcome = benchmark.measure(**options)
     shown = {"dataset_dir": "DIR", "checkpoint": "CHECKPOINT", "runs_dir": "DIR"}  # whose folders they are says nothing
@@ -111,6 +116,7 @@ def _given(
     case: int | None,
     seed: int,
     runs_dir: str = "",
+    num_files: int | None = None,
     output: str = "",
 ) -> dict[str, Any]:
     """Return the options that are not what they are by default."""
@@ -122,6 +128,7 @@ def _given(
         "only": only,
         "seed": seed,
         "runs_dir": runs_dir,
+        "num_files": num_files,
         "output": output,
     }
     given = {key: value for key, value in options.items() if value}

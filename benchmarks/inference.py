@@ -25,6 +25,7 @@ from unittest.mock import patch
 import nibabel
 import numpy as np
 import torch
+from monai.bundle import ConfigParser
 
 from benchmarks import harness
 from benchmarks.prepare import ACDC_SIZE, volume_files
@@ -82,9 +83,9 @@ def measure(
     device = harness.default_device()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        image = _volume(dataset_dir, num_candidates, size, root / "phantoms")
+        image = volume_file(dataset_dir, num_candidates, size, root / "phantoms")
         settings = {"device": device, "pictures": False, **(settings or {}), "input": str(image)}
-        settings["checkpoint"] = checkpoint or _random_weights(settings, root / "random.pt")
+        settings["checkpoint"] = checkpoint or random_weights(settings, root / "random.pt")
         exported = root / "network.ts"
         _export(settings, exported)
 
@@ -121,7 +122,7 @@ def measure(
     ours, _, _, without_n4, _, _ = rows
     targets = [
         harness.target("seconds of ours, file to file", ours["total, s"], at_most=0.5),
-        harness.target("seconds of ours where N4 is left out", without_n4["total, s"], at_most=0.5),
+        harness.target("seconds of ours where N4 is left out", without_n4["total, s"], at_most=0.25),
     ]
     if checkpoint is not None:
         different = max(ours["voxels unlike plain, %"], without_n4["voxels unlike plain, %"])
@@ -208,9 +209,6 @@ class _Case:
 
 
 def _case(contender: str, n4: str, settings: Mapping[str, Any], exported: Path) -> _Case:
-    # The class that `common.transforms.n4` uses; it takes seconds to load, which no other benchmark should pay.
-    from itk.itkN4BiasFieldCorrectionImageFilterPython import itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3
-
     parser = load_config(BUNDLE, "inference", **settings)
     if contender != "ours":
         parser["precision"] = "float32"
@@ -231,9 +229,24 @@ def _case(contender: str, n4: str, settings: Mapping[str, Any], exported: Path) 
     if n4 == LEFT_OUT:
         parser["n4_shrink"] = None
 
-    evaluator, dataset, output_dir, class_names, inferer, preprocessing, postprocessing = (
-        parser.get_parsed_content(key)
-        for key in ("evaluator", "dataset", "output_dir", "class_names", "inferer", "preprocessing", "postprocessing")
+    evaluator, dataset, output_dir, class_names = (
+        parser.get_parsed_content(key) for key in ("evaluator", "dataset", "output_dir", "class_names")
+    )
+    segment = functools.partial(segmentation.segment_volumes, evaluator, dataset, output_dir, class_names, False)
+    return _Case(contender, n4, evaluator.run if contender == "plain" else segment, stages_of(parser))
+
+
+def stages_of(parser: ConfigParser) -> dict[tuple[Any, str], str]:
+    """Return the functions that take the time of a segmentation, each with its stage, for `stopwatch`.
+
+    Args:
+        parser: of `inference.json`.
+    """
+    # The class that `common.transforms.n4` uses; it takes seconds to load, which no other benchmark should pay.
+    from itk.itkN4BiasFieldCorrectionImageFilterPython import itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3
+
+    inferer, preprocessing, postprocessing = (
+        parser.get_parsed_content(key) for key in ("inferer", "preprocessing", "postprocessing")
     )
     stages: dict[tuple[Any, str], str] = {
         (itkN4BiasFieldCorrectionImageFilterIF3IUC3IF3, "Update"): "N4 in ITK",
@@ -243,16 +256,17 @@ def _case(contender: str, n4: str, settings: Mapping[str, Any], exported: Path) 
     for transforms, stage in ((preprocessing, "rest of preprocessing"), (postprocessing, "back to the native grid")):
         for kind in map(type, transforms.transforms):
             stages[kind, "__call__"] = _STAGE_OF_TRANSFORM.get(kind.__name__, stage)
-    segment = functools.partial(segmentation.segment_volumes, evaluator, dataset, output_dir, class_names, False)
-    return _Case(contender, n4, evaluator.run if contender == "plain" else segment, stages)
+    return stages
 
 
-def _volume(dataset_dir: str | None, num_candidates: int, size: tuple[int, int], folder: Path) -> Path:
+def volume_file(dataset_dir: str | None, num_candidates: int, size: tuple[int, int], folder: Path) -> Path:
+    """Return the one of the first volumes that is nearest to 10 slices, see `volume_files`."""
     files = volume_files(dataset_dir, num_candidates, size, folder)
     return min(files, key=lambda path: abs(nibabel.load(path).shape[2] - NUM_SLICES))
 
 
-def _random_weights(settings: Mapping[str, Any], path: Path) -> str:
+def random_weights(settings: Mapping[str, Any], path: Path) -> str:
+    """Write random weights of the network of `inference.json`, the same ones at every call; return where they are."""
     torch.manual_seed(0)
     network = load_config(BUNDLE, "inference", **settings).get_parsed_content("network_def")
     save_atomically(network.state_dict(), path)

@@ -177,14 +177,14 @@ def _time_stage(
     first: dict[str, float] = {}
     notes = []
     for trainer in trainers.values():  # what a first step allocates for the optimiser is no contender's memory
-        _train(trainer, trainer.network, AutocastInferer(precision=REFERENCE), images, targets)
+        train_once(trainer, trainer.network, AutocastInferer(precision=REFERENCE), images, targets)
     contenders = CONTENDERS | (CUDA_GRAPHS if device.type == "cuda" else {})
     for name, (precision, memory_format, compiled) in contenders.items():
         trainer = trainers[memory_format]
         torch.compiler.assume_constant_result(region_positions)  # tables, which tracing would not take for constants
         options: dict[str, Any] = {"mode": "reduce-overhead"} if name in CUDA_GRAPHS else {}
         network = torch.compile(trainer.network, **options) if compiled else trainer.network
-        train = partial(_train, trainer, network, AutocastInferer(precision=precision), images, targets)
+        train = partial(train_once, trainer, network, AutocastInferer(precision=precision), images, targets)
         try:
             if compiled:
                 first[name] = harness.time_in_turn({name: train}, 1, warm_up=0, device=device)[name][0]
@@ -216,7 +216,18 @@ def _time_stage(
     return rows, notes
 
 
-def _train(trainer: StageTrainer, network: Any, inferer: AutocastInferer, images: torch.Tensor, targets: Any) -> None:
+def train_once(
+    trainer: StageTrainer, network: Any, inferer: AutocastInferer, images: torch.Tensor, targets: Any
+) -> None:
+    """Train with one batch: forward, loss, backward and optimiser.
+
+    Args:
+        trainer: has the loss and the optimiser.
+        network: that of the trainer, compiled or not.
+        inferer: runs it in a precision.
+        images: (N, 1, H, W).
+        targets: what the loss compares the output with.
+    """
     trainer.optimizer.zero_grad(set_to_none=True)
     trainer.loss_function(inferer(images, network), targets).backward()
     trainer.optimizer.step()

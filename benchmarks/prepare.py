@@ -66,7 +66,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         files = volume_files(dataset_dir, num_volumes, size, root / "phantoms")
-        pooled = [_copy(path, number, root / "copies") for number in range(copies) for path in files]
+        pooled = [copy_volume(path, number, root / "copies") for number in range(copies) for path in files]
         tiny = volume_files(None, processes, (16, 20), root / "tiny")
         exact = _cached((1, 1, 1), iterations, root / "exact")
         ours = _cached(_SHRINK, iterations, root / "ours")
@@ -172,8 +172,11 @@ def _cached(shrink: Sequence[int], iterations: Sequence[int], folder: Path) -> C
     return CachedTransformd("image", Compose(transforms), folder)
 
 
-def _copy(path: Path, number: int, folder: Path) -> Path:
-    """Write a volume with another description, without which the cache would compute it only once."""
+def copy_volume(path: Path, number: int, folder: Path) -> Path:
+    """Write a volume to a folder with its number before the name and in the header's description.
+
+    Without the latter a cache would take all copies for one volume.
+    """
     image = nibabel.load(path)
     image.header["descrip"] = f"copy {number}"
     target = folder / f"{number}_{path.name}"

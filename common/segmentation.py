@@ -12,6 +12,7 @@ from monai.data import Dataset, list_data_collate
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
+from .data.ahead import preprocess_ahead
 from .data.failures import describe_failure
 from .data.volume_files import few
 from .expected_dice import expected_row
@@ -39,6 +40,8 @@ def segment_volumes(
     outputs: Outputs = _NIFTI,
 ) -> list[Path]:
     """Segment the volumes of a dataset one after another, and write the volumes of the structures as a table.
+
+    Of many volumes the next ones are preprocessed meanwhile, see `preprocess_ahead`.
 
     The log says which segmentations lack structures, and of which volumes the network has hardly seen anything.
 
@@ -72,10 +75,13 @@ def segment_volumes(
     old = [target for target in (outputs.path(item["image"], output_dir) for item in items) if target.exists()]
     if old:
         logger.warning(f"{len(old)} segmentations that are in {output_dir} will be replaced: {few(old)}.")
-    for index, item in enumerate(tqdm(items, desc="Segmenting", unit="volume")):
+    attempts = tqdm(preprocess_ahead(dataset), desc="Segmenting", unit="volume", total=len(items))
+    for item, volume in zip(items, attempts, strict=True):
         path = item["image"]
+        if isinstance(volume, str):
+            failures[path] = volume
+            continue
         try:
-            volume = dataset[index]
             output = segment(evaluator, volume)
             labels = output["pred"][0].cpu().numpy()
             entropy = output["uncertainty"][0].cpu().numpy() if "uncertainty" in output else None

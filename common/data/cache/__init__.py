@@ -8,8 +8,8 @@ on a volume from the cache go back to the grid of the file with the stock `Inver
 
 from __future__ import annotations
 
-from .cached_transform import CachedTransformd
+from .cached_transform import CachedTransformd, plain_values
 from .filling import fill_cache, prepare
 from .fingerprint import CACHE_VERSION, fingerprint
 
-__all__ = ["CACHE_VERSION", "CachedTransformd", "fill_cache", "fingerprint", "prepare"]
+__all__ = ["CACHE_VERSION", "CachedTransformd", "fill_cache", "fingerprint", "plain_values", "prepare"]

@@ -109,14 +109,19 @@ def _pack(volume: MetaTensor) -> dict[str, Any]:
     return {
         # A crop is a view: without the copy, everything that was cropped away would be stored with it.
         "volume": volume.as_tensor().to("cpu", kept).clone(memory_format=torch.contiguous_format),
-        "meta": {key: _plain(volume.meta[key]) for key in _KEPT_META if key in volume.meta},
-        "applied_operations": _plain(volume.applied_operations),
+        "meta": {key: plain_values(volume.meta[key]) for key in _KEPT_META if key in volume.meta},
+        "applied_operations": plain_values(volume.applied_operations),
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Return metadata or a trace of transforms as plain containers and tensors; a trace then fits any instance of them.
+
+    Raises:
+        TypeError: if there is a value in it that has no such form.
+    """
     if isinstance(value, enum.Enum):
-        return _plain(value.value)
+        return plain_values(value.value)
     if isinstance(value, torch.Tensor):
         return (value.as_tensor() if isinstance(value, MetaTensor) else value).detach().cpu().clone()
     if isinstance(value, np.ndarray):
@@ -124,12 +129,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        plain = {_plain(key): _plain(entry) for key, entry in value.items()}
+        plain = {plain_values(key): plain_values(entry) for key, entry in value.items()}
         if TraceKeys.CLASS_NAME in plain and TraceKeys.ID in plain:
             plain[str(TraceKeys.ID)] = str(TraceKeys.NONE)  # MONAI then takes any instance of the class to invert it
         return plain
     if isinstance(value, (list, tuple)):
-        return (list if isinstance(value, list) else tuple)(_plain(entry) for entry in value)
+        return (list if isinstance(value, list) else tuple)(plain_values(entry) for entry in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"volume must have metadata of plain values and arrays to be cached, got {value!r}.")

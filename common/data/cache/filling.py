@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ...files import WriteError
 from ...transforms.volume import VolumeError
-from ..cores import num_cores
+from ..cores import num_cores, use_one_core
 from ..disk_space import check_room
 from ..failures import describe_failure
 from ..main_guard import unguarded_script
@@ -71,7 +71,7 @@ def fill_cache(
         batch_size=None,
         num_workers=workers if workers > 1 else 0,
         multiprocessing_context="spawn" if workers > 1 else None,
-        worker_init_fn=_limit_itk_threads,
+        worker_init_fn=use_one_core,
         in_order=False,
         generator=torch.Generator(),  # otherwise a number would be drawn from the global one
     )
@@ -139,8 +139,3 @@ class _Filling(Dataset):
                 return error
             return describe_failure(error, self.files[index])
         return ""
-
-
-def _limit_itk_threads(_: int) -> None:
-    # Read when ITK is first used, which in a new process is later. Torch limits its own threads in such a process.
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
