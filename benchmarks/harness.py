@@ -41,7 +41,9 @@ NAMES = (
     "inference",
     "folder",
     "scale",
+    "ddp",
     "time_to_model",
+    "validation",
     "strong_baseline",
     "robustness",
 )
