@@ -42,7 +42,9 @@ NAMES = (
     "folder",
     "review",
     "scale",
+    "ddp",
     "time_to_model",
+    "validation",
     "strong_baseline",
     "robustness",
 )
