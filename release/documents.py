@@ -70,7 +70,8 @@ def write_documents(bundle: Bundle, folder: Path) -> None:
     (folder / "models" / "README.md").write_text(about_weights, encoding="utf-8")
     manual = (bundle.folder / "docs" / "README.md").read_text(encoding="utf-8").strip()
     for other, name in set(_SECTION.findall(manual)):
-        (folder / "docs" / f"{name}.md").write_text(_section(bundle.folder.parent / other, name), encoding="utf-8")
+        section = relink(_section(bundle.folder.parent / other, name), "docs", "docs")
+        (folder / "docs" / f"{name}.md").write_text(section, encoding="utf-8")
     manual = _SECTION.sub(r"\2.md", manual)
     use = _FROM_PYTHON.format(name=bundle.name)
     text = f"{manual}\n\n{use}\n{re.sub('^#', '##', about_weights, flags=re.MULTILINE)}"
