@@ -38,6 +38,7 @@ NAMES = (
     "precision",
     "prepare",
     "inference",
+    "peers",
     "scale",
     "time_to_model",
     "strong_baseline",
