@@ -7,14 +7,13 @@
 # build for it there; one that is installed is kept.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-repository=$here/../..
+repository=$(cd "$here/../.." && pwd)
 environment=${1:-peersenv}
 [ -x "$environment/bin/python" ] || python3 -m venv "$environment"
-python=$environment/bin/python
+python=$(cd "$environment/bin" && pwd)/python
 "$python" -m pip install -q -c "$repository/constraints.txt" -e "$repository[benchmarks]" -r "$here/requirements.txt"
 "$python" -m pip install -q --no-deps nnunetv2==2.8.1 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 \
   dynamic-network-architectures==0.4.4 acvl-utils==0.2.6 lightly==1.6.0 torchvision==0.28.0
 "$python" "$repository/label/patch_torchvision.py"
-cd "$repository"
-"$(cd - >/dev/null && cd "$(dirname "$python")" && pwd)/python" -c "import benchmarks.peers.nnunet, benchmarks.peers.simclr"
+(cd "$repository" && "$python" -c "import benchmarks.peers.nnunet, benchmarks.peers.simclr")
 echo "Ready: $environment"

@@ -60,7 +60,7 @@ def feed(slices: Slices, batch_size: int, workers: int) -> Feed[list[Tensor]]:
 def training(slices: Slices, batch_size: int) -> Callable[[list[Tensor]], None]:
     """Return a function that trains the network of the global stage on the views of a batch, as lightly's loops do."""
     device = slices.images.device
-    trainer = step.make_trainer("global", slices, batch_size, memory_format=torch.contiguous_format)
+    trainer = step.make_trainer("global", slices, batch_size, memory_format=torch.contiguous_format, strategy="GR")
     network, optimizer, criterion = trainer.network, trainer.optimizer, NTXentLoss(TEMPERATURE)
 
     def step_on(views: list[Tensor]) -> None:
