@@ -41,6 +41,7 @@ NAMES = (
     "inference",
     "folder",
     "review",
+    "peers",
     "scale",
     "ddp",
     "time_to_model",

@@ -147,10 +147,13 @@ def _time_steps(
 ) -> dict[str, list[float]]:
     workers = NUM_WORKERS[0]
     loader = stock_loader(stage, slices, trainer.data_loader.sampler, steps, workers)
-    contenders = {
-        "ours": step.resumable(trainer, steps),
-        f"{workers} workers": stock_training(stage, slices, batch_size, loader),
-    }
+    step_on = stock_training(stage, slices, batch_size)
+
+    def train() -> None:
+        for batch in loader:
+            step_on(batch)
+
+    contenders = {"ours": step.resumable(trainer, steps), f"{workers} workers": train}
     seconds = harness.time_in_turn(contenders, repetitions, device=slices.images.device)
     step.finish(trainer)
     return seconds
@@ -205,23 +208,22 @@ def stock_batch(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Te
     return torch.cat([batch["image"], batch["view"]]).to(device), None
 
 
-def stock_training(stage: str, slices: Slices, batch_size: int, loader: DataLoader) -> Callable[[], None]:
-    """Return a function that trains the network of a stage for an epoch of the loader in a plain loop."""
+def stock_training(stage: str, slices: Slices, batch_size: int) -> Callable[[dict[str, Any]], None]:
+    """Return a function that trains the network of a stage on a batch of its stock loader, as a plain loop does."""
     device = slices.images.device
     trainer = step.make_trainer(stage, slices, batch_size, memory_format=torch.contiguous_format)
     network, optimizer = trainer.network, trainer.optimizer
     dice = DiceLoss(softmax=True, to_onehot_y=True, smooth_nr=0.0, smooth_dr=1e-10)
 
-    def train() -> None:
-        for batch in loader:
-            images, labels = stock_batch(batch, device)
-            optimizer.zero_grad()
-            outputs = network(images)
-            loss = trainer.loss_function(outputs) if labels is None else dice(outputs, labels)
-            loss.backward()
-            optimizer.step()
+    def step_on(batch: dict[str, Any]) -> None:
+        images, labels = stock_batch(batch, device)
+        optimizer.zero_grad()
+        outputs = network(images)
+        loss = trainer.loss_function(outputs) if labels is None else dice(outputs, labels)
+        loss.backward()
+        optimizer.step()
 
-    return train
+    return step_on
 
 
 def _compare(seconds: dict[str, list[float]], stock: str, num_images: int, device: torch.device) -> dict[str, float]:

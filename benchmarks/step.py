@@ -169,8 +169,10 @@ def make_trainer(
     batch_size: int,
     precision: str = "auto",
     memory_format: torch.memory_format = torch.channels_last,
+    strategy: str = "GD",
+    augmentation: str = "paper",
 ) -> StageTrainer:
-    """Build the trainer of a stage with the defaults of the bundles.
+    """Build the trainer of a stage, with the defaults of the bundles unless other things are asked for.
 
     Args:
         stage: one of `STAGES`, `DENSE` or `SELF_TRAINING`.
@@ -178,6 +180,8 @@ def make_trainer(
         batch_size: images of a batch, views included.
         precision: see `AutocastInferer`.
         memory_format: of the network.
+        strategy: of the global stage, see `GlobalContrastiveLoss`.
+        augmentation: of fine-tuning, see `fine_tuning_views`.
 
     Returns:
         A trainer that would run for a million epochs of 100 steps; the same weights and batches at every call.
@@ -189,15 +193,14 @@ def make_trainer(
     loss: Callable[..., Any]
     loader: BatchLoader | PseudoLabelledLoader
     if stage == "global":
-        layout = make_layout("GD", batch_size)
+        layout = make_layout(strategy, batch_size)
         network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss(layout)
         crop = RandomCropResize(round(100 * side / SIDE))
-        views = ContrastiveViews("GD", Augmentations([crop, RandomIntensity()]))
+        views = ContrastiveViews(strategy, Augmentations([crop, RandomIntensity()]))
         loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
     elif stage in ("local", DENSE):
-        strategy = "LR" if stage == "local" else "LE"
-        layout = make_layout(strategy, batch_size)
-        network, loss = LocalPretrainingNet(unet, strategy=strategy), local_loss(layout)
+        layout = make_layout("LR" if stage == "local" else "LE", batch_size)
+        network, loss = LocalPretrainingNet(unet, strategy=layout.strategy.name), local_loss(layout)
         loader = BatchLoader(slices, contrastive_sampler(layout, slices), local_views(layout), _EPOCH)
     else:
         network, loss = unet, DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
@@ -206,7 +209,7 @@ def make_trainer(
             loader = batches(slices, _pseudo_labelled(slices), fine_tuned, batch_size, _EPOCH, seed=0, copy_paste=0.5)
         else:
             sampler = UniformSampler(slices, batch_size)
-            loader = BatchLoader(slices, sampler, fine_tuning_views(NUM_CLASSES, "paper"), _EPOCH)
+            loader = BatchLoader(slices, sampler, fine_tuning_views(NUM_CLASSES, augmentation), _EPOCH)
     # The argument is in torch's documentation, but not in its types.
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]  # as in `UNet2d`
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3)

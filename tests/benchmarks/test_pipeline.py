@@ -76,14 +76,15 @@ def test_stock_training_takes_a_step_for_each_batch(stage, monkeypatch):
     monkeypatch.setattr(
         step, "make_trainer", lambda *args, **kwargs: made.append(make_trainer(*args, **kwargs)) or made[-1]
     )
-    train = pipeline.stock_training(stage, slices, BATCH_SIZES[stage], loader)
+    step_on = pipeline.stock_training(stage, slices, BATCH_SIZES[stage])
     (trainer,) = made
     shapes = []
     trainer.network.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     weight = next(trainer.network.parameters())
     assert weight.is_contiguous() and weight.dtype == torch.float32
     before = weight.detach().clone()
-    train()
+    for batch in loader:
+        step_on(batch)
     assert shapes == 2 * [(BATCH_SIZES[stage], 1, 64, 64)]
     assert not torch.equal(weight, before)
 

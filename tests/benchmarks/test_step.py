@@ -57,6 +57,19 @@ def test_the_dense_loss_has_a_target_of_its_own():
     assert (loss["measured"], loss["at_most"]) == (outcome["rows"][0]["loss %"], 3.0)
 
 
+def test_another_strategy_and_augmentation_can_be_asked_for():
+    slices = step.random_slices(True, 64, CPU)
+
+    def images(stage, size, **settings):
+        return step.make_trainer(stage, slices, size, **settings).data_loader.batch(0)[0]
+
+    def is_drawn(images):
+        return any(torch.equal(images[0], image) for image in slices.images)
+
+    assert is_drawn(images("global", 16)) and not is_drawn(images("global", 16, strategy="GR"))
+    assert not torch.equal(images("fine-tuning", 8), images("fine-tuning", 8, augmentation="strong+elastic"))
+
+
 def test_a_resumable_trainer_goes_on_where_it_paused(seen):
     trainer = step.make_trainer("local", step.random_slices(False, 64, CPU), 4)
     go_on = step.resumable(trainer, steps=2)
