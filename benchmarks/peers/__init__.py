@@ -91,8 +91,8 @@ def measure(
         f"A run is {batches} batches of the data part, {steps} whole steps, or one volume. Images are views in "
         "pre-training, and slices in inference.",
         "Peers have the network in torch's default memory format and, on a CPU, in float32; ours is in channels_last.",
-        "Workers rest while others are timed, with the batches that they have made ahead. Only nnU-Net's threads in this "
-        "process go on looking for batches every 2 ms, which costs whoever is timed a little.",
+        "Workers rest while others are timed, with the batches that they have made ahead. Only nnU-Net's threads in "
+        "this process go on looking for batches every 2 ms, which costs whoever is timed a little.",
         "For inference both have the bundle's weights. They expect our preprocessing, so that what nnU-Net's predictor "
         "makes of them says nothing about it.",
     ]

@@ -147,7 +147,10 @@ def measure_case(
         own = {precision: step.resumable(trainer, steps) for precision, trainer in trainers.items()}
         compare(WHOLE, own, "train", steps)
         made = targets(rows)
-        runs = {f"{case.work}, {DATA}": partial(_load, ours, batches), f"{case.work}, {WHOLE}": ours.run}
+        runs: dict[str, Callable[[], object]] = {
+            f"{case.work}, {DATA}": partial(_load, ours, batches),
+            f"{case.work}, {WHOLE}": ours.run,
+        }
         missed = {entry["rule"].partition(":")[0] for entry in made if not entry["met"]}
         notes = [_profile(what, run, device) for what, run in runs.items() if what in missed]
         for trainer in trainers.values():
