@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from common.files import atomic_file, write_text_atomically
 from common.records import read_record
 
-from . import harness
+from . import harness, plan
 
 KEYS = ("benchmark", "command", "commit", "date", "device", "threads", "versions", "rows", "targets", "notes")
 _KINDS = {**dict.fromkeys(KEYS, str), "threads": int, "versions": dict, "rows": list, "targets": list, "notes": list}
@@ -48,6 +48,8 @@ def report(results_dir: str = str(harness.RESULTS)) -> None:
             picture = path.with_suffix(".png")
             draw_costs(outcome, picture)
             parts.append(f"![Cost of the global loss against the number of images]({picture.name})\n")
+    rows = plan.plan(outcomes)
+    parts.append(f"## {plan.SUBJECTS:,} subjects\n\n{plan.ABOUT}\n\n{table(rows)}")
     write_text_atomically(root / "README.md", "\n".join(parts))
     print(f"Wrote {root / 'README.md'}.")
 

@@ -63,7 +63,7 @@ def test_order_is_that_of_the_runs_and_a_gpu_follows_its_cpu(tmp_path):
     outcomes = [make_outcome(name) for name in ("step", "local_loss")]
     text = make_report(tmp_path, *outcomes, make_outcome("local_loss", device="NVIDIA H200"))
     titles = [line for line in text.splitlines() if line.startswith("## ")]
-    assert titles == ["## local_loss", "## local_loss_gpu", "## step"]
+    assert titles == ["## local_loss", "## local_loss_gpu", "## step", "## 50,000 subjects"]
 
 
 def test_costs_of_the_global_loss_are_drawn(tmp_path):
