@@ -2,8 +2,8 @@
 
 Running averages with momentum 0.01 lag behind weights that move fast. Those of one labelled patient do not fit others.
 Recomputed statistics come from a fixed set of slices that are passed through the network once; no labels are used. With
-self-training half of each batch are labelled slices, and a network that learnt from such batches wants them in its
-statistics as well: "mixed".
+self-training half of each batch are slices of labelled volumes, and a network that learnt from such batches wants
+them in its statistics as well: "mixed".
 """
 
 from __future__ import annotations

@@ -194,10 +194,15 @@ def test_self_training_cleans_the_labels_and_the_output(tmp_path):
 
 
 def test_the_recommended_recipe_is_run_as_it_is_by_default(tmp_path):
-    names = ("paper", RECOMMENDED, "frames")
-    plain, recommended, frames = (stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in names)
+    names = ("paper", RECOMMENDED, "recomputed", "frames")
+    plain, recommended, recomputed, frames = (
+        stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in names
+    )
     assert (plain.laid_over, recommended.laid_over, frames.laid_over) == ("paper", "", "")
-    assert frames.settings == {**recommended.settings, "unlabelled_frames": "all"}
+    # The statistics are said in both, so that none depends on what the default is.
+    assert recommended.settings["batch_norm_statistics"] == "mixed" and "batch_norm_statistics" not in plain.settings
+    assert recomputed.settings == {**recommended.settings, "batch_norm_statistics": "recomputed"}
+    assert frames.settings == {**recomputed.settings, "unlabelled_frames": "all"}
     assert "steps_per_epoch" in plain.settings and "steps_per_epoch" not in recommended.settings
 
 

@@ -42,6 +42,7 @@ RECIPE_CHANGES = {
     "self_training_rounds": 2,
     "copy_paste": 0.5,
     "learning_rate_decay": "cosine",
+    "batch_norm_statistics": "mixed",
     "unlabelled_frames": "all",
     "steps": 100,
     "batch_size": 10,
