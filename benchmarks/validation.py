@@ -22,7 +22,7 @@ from typing import Any
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SliceInferer
-from monai.transforms import Activationsd, AsDiscreted, Invertd, KeepLargestConnectedComponentd
+from monai.transforms import Activationsd, Invertd
 
 from benchmarks import harness
 from benchmarks.inference import random_weights, stopwatch
@@ -33,6 +33,7 @@ from common.data.volumes import VolumeDataset
 from common.engines import BatchNormStatistics, SaveBest, SaveWeights, StageTrainer
 from common.evaluation import EvaluationReport, VolumeDice
 from common.measures import Measures
+from common.transforms import LargestComponentsd, MostProbabled
 from phantom import write_acdc_phantom, write_phantom_splits
 
 BUNDLE = REPOSITORY / "bundle_acdc"
@@ -42,10 +43,7 @@ _NETWORK, _WAY_BACK, _DICE, _READING = "network", "way back to the grid", "Dice"
 _STATISTICS, _SAVING, _REST, _TRAINING = "batch-norm statistics", "saving", "rest", "training"
 _SHARED: dict[tuple[Any, str], str] = {
     (SliceInferer, "__call__"): _NETWORK,
-    **{
-        (transform, "__call__"): _WAY_BACK
-        for transform in (Activationsd, AsDiscreted, Invertd, KeepLargestConnectedComponentd)
-    },
+    **{(transform, "__call__"): _WAY_BACK for transform in (Activationsd, Invertd, MostProbabled, LargestComponentsd)},
     (VolumeDice, "_compute_tensor"): _DICE,
 }
 _OF_VALIDATION = {

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, LoadImaged
+from monai.transforms import Activationsd, Compose, Invertd, LoadImaged
 
 from .data.cache import CachedTransformd
 from .data.photographs import LabelMapReader, PhotographReader
+from .transforms import MostProbabled
 from .transforms.photographs import MatchLabelMapd, ResizePhotographd
 
 
@@ -94,7 +95,7 @@ class PhotographPipeline:
             [
                 Activationsd(key, softmax=True),
                 Invertd(key, transform=image, orig_keys="image", nearest_interp=False),
-                AsDiscreted(key, argmax=True),
+                MostProbabled(key),
             ]
         )
 

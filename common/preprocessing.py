@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from monai.transforms import (
     Activationsd,
-    AsDiscreted,
     CastToTyped,
     Compose,
     DeleteItemsd,
     EnsureChannelFirstd,
     Invertd,
-    KeepLargestConnectedComponentd,
     LoadImaged,
     ResizeWithPadOrCropd,
-    ScaleIntensityRangePercentilesd,
     Transform,
 )
 
@@ -35,10 +32,13 @@ from .transforms import (
     CheckWholeSlicesd,
     ExpectedDiced,
     FindLabelledSlicesd,
+    LargestComponentsd,
     MatchLabeld,
+    MostProbabled,
     N4BiasFieldCorrectiond,
     OrientSlicesd,
     ResampleInPlaned,
+    ScalePercentilesd,
     SelectChanneld,
     TrimLikeImaged,
     TrimToBodyd,
@@ -103,7 +103,7 @@ class VolumePipeline:
                 OrientSlicesd(key, _AXCODES, self.slice_axis),
                 *([] if self.trim_margin_mm is None else [TrimToBodyd(key, self.trim_margin_mm)]),
                 *([] if self.n4_shrink is None else [N4BiasFieldCorrectiond(key, self.n4_shrink, self.n4_iterations)]),
-                ScaleIntensityRangePercentilesd(key, lower=1, upper=99, b_min=0.0, b_max=1.0, clip=False),
+                ScalePercentilesd(key),
                 ResampleInPlaned(key, self.spacing_mm),
                 ResizeWithPadOrCropd(key, [*self.image_size, -1]),
             ]
@@ -167,11 +167,9 @@ class VolumePipeline:
             *([ExpectedDiced(key, len(self.class_names), largest_component, mean=mean)] if uncertainty else []),
             Activationsd(key, softmax=True),
             Invertd([key, mean] if uncertainty else key, transform=image, orig_keys="image", nearest_interp=False),
-            AsDiscreted(key, argmax=True),
+            MostProbabled(key),
+            *([LargestComponentsd(key, len(self.class_names))] if largest_component else []),
         ]
-        if largest_component:
-            structures = list(range(1, len(self.class_names)))
-            steps.append(KeepLargestConnectedComponentd(key, structures, is_onehot=False, independent=True))
         if uncertainty:
             steps += [Uncertaintyd(mean), DeleteItemsd(mean)]
         return Compose(steps)

@@ -18,12 +18,12 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
-from monai.transforms import KeepLargestConnectedComponent
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.pseudo_labelled import PseudoLabelled
 from ..evaluation import class_counts, dice_of_counts, volume_dice
+from ..transforms.label_maps import LargestComponents
 from .batch_norm import BatchNormStatistics
 
 logger = logging.getLogger(__name__)
@@ -188,8 +188,7 @@ class SelfTraining:
         """Keep of each structure in (D, H, W) the largest connected component, if that is wanted."""
         if not self.largest_component:
             return labels
-        keep = KeepLargestConnectedComponent(range(1, len(self.class_names)), is_onehot=False, independent=True)
-        return torch.as_tensor(keep(labels[None])).as_subclass(Tensor)[0]
+        return LargestComponents(len(self.class_names))(labels[None])[0]
 
     def _agreement(self, maps: list[Tensor]) -> float:
         """Return the mean Dice of new label maps and those of before, over volumes and structures."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from .channel import SelectChanneld as SelectChanneld
 from .checks import CheckVolumed as CheckVolumed
+from .intensity import ScalePercentilesd as ScalePercentilesd
+from .label_maps import LargestComponentsd as LargestComponentsd
+from .label_maps import MostProbabled as MostProbabled
 from .labelled_slices import CheckWholeSlicesd as CheckWholeSlicesd
 from .labelled_slices import FindLabelledSlicesd as FindLabelledSlicesd
 from .labels import MatchLabeld as MatchLabeld

@@ -11,7 +11,6 @@ from monai.data import MetaTensor
 
 from common.evaluation import volume_dice
 from common.transforms import ExpectedDiced, Uncertaintyd
-from common.transforms.uncertainty import _most_probable
 
 
 def test_entropy_by_hand():
@@ -72,8 +71,3 @@ def test_of_each_turn_the_largest_component_counts():
         ExpectedDiced("pred", 2, clean)({"pred": outputs(maps, 2)[0]})["expected_dice"] for clean in (False, True)
     ]
     assert values[0].item() == pytest.approx(2 * 32 / (33 + 32)) and values[1].item() == 1
-
-
-def test_classes_are_those_of_argmax():
-    turns = torch.randint(4, (3, 5, 6, 4, 2), generator=torch.Generator().manual_seed(0)) / 4  # with equal ones
-    assert torch.equal(_most_probable(turns).long(), turns.argmax(dim=1, keepdim=True))
