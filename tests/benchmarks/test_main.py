@@ -37,7 +37,7 @@ def copy(tmp_path):
     """A `benchmarks` package with made-up benchmarks, to run in processes of its own."""
     package = tmp_path / "benchmarks"
     package.mkdir()
-    for name in ("__init__.py", "__main__.py", "harness.py", "report.py"):
+    for name in ("__init__.py", "__main__.py", "harness.py", "plan.py", "report.py"):
         shutil.copy(REPOSITORY / "benchmarks" / name, package)
     (package / "global_loss.py").write_text(NEEDS_NO_DATA)
     (package / "local_loss.py").write_text(FAILS)
