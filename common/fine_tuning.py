@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 Collect = Callable[[VolumeDataset], Slices]
 """Takes volumes apart into slices: `Slices.from_volumes` with all but the volumes given."""
 
+KEPT = ("last", "best")
 _OTHER_SEED = 1000  # added to the seed, so that neither these batches nor those of the next runs are drawn alike
 
 
@@ -212,10 +213,10 @@ def volumes(
 class FineTunedWeights:
     """The files of weights that fine-tuning leaves; see `SaveFineTuned` for the handler that has them written.
 
-    With validation volumes `ckpt_dir/model.pt` has the best weights (see `SaveBest`) and `output_dir/last.pt` those of
-    the last validation; `model_running_average.pt` and `last_running_average.pt` in `output_dir` the same with the
-    batch-norm statistics that training leaves. Without any, `model.pt` has the last weights. The network is evaluated
-    with the other statistics, see `BatchNormStatistics`.
+    With validation volumes `output_dir/last.pt` has the weights of the last validation, and `ckpt_dir/model.pt` these
+    or the best ones (see `SaveBest`); `model_running_average.pt` and `last_running_average.pt` in `output_dir` the same
+    with the batch-norm statistics that training leaves. Without any, `model.pt` has the last weights. The network is
+    evaluated with the other statistics, see `BatchNormStatistics`.
 
     Args:
         network: what is validated.
@@ -225,6 +226,10 @@ class FineTunedWeights:
         ckpt_dir: see above.
         output_dir: see above.
         lineage: what the weights are made from.
+        kept: which weights `model.pt` has, "last" or "best".
+
+    Raises:
+        ValueError: if `kept` is neither.
     """
 
     def __init__(
@@ -236,7 +241,11 @@ class FineTunedWeights:
         ckpt_dir: str,
         output_dir: str,
         lineage: Lineage,
+        kept: str = "best",
     ) -> None:
+        if kept not in KEPT:
+            raise ValueError(f"kept_weights must be one of {KEPT}, got {kept!r}.")
+
         def saver(network: Any, folder: str, name: str) -> SaveWeights:
             return SaveWeights(network, f"{folder}/{name}.pt", lineage=lineage)
 
@@ -244,6 +253,7 @@ class FineTunedWeights:
         self.model = saver(network, ckpt_dir, "model")
         self.last = [saver(network, output_dir, "last"), saver(self.batch_norm, output_dir, "last_running_average")]
         self.best = SaveBest([self.model, saver(self.batch_norm, output_dir, "model_running_average")])
+        self.keeps_best = kept == "best"
         self.validator = validator
         self.is_validated = len(validation) > 0
 
@@ -265,7 +275,8 @@ class FineTunedWeights:
 
     def attach(self) -> None:
         """Save whenever the validator has completed a validation."""
-        handlers: list[SaveBest | SaveWeights | BatchNormStatistics] = [self.best, *self.last, self.batch_norm]
+        kept: list[SaveBest | SaveWeights] = [self.best] if self.keeps_best else [*self.best.savers]
+        handlers: list[SaveBest | SaveWeights | BatchNormStatistics] = [*kept, *self.last, self.batch_norm]
         for handler in handlers:  # the last one puts the running averages back
             handler.attach(self.validator)
 

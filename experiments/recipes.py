@@ -22,6 +22,7 @@ class Recipe:
         copy_paste: see `common.transforms.copy_paste.CopyPaste`.
         learning_rate_decay: see `common.engines.LearningRateDecay`.
         batch_norm_statistics: see `common.engines.BatchNormStatistics`.
+        kept_weights: which weights are those that count, see `common.fine_tuning.FineTunedWeights`.
         unlabelled_frames: see `common.data.split_volumes.SplitVolumes`; of fine-tuning only.
         steps: length of the fine-tuning; 0 for that of the schedule.
         batch_size: images of a batch of the fine-tuning; 0 for that of the schedule.
@@ -37,6 +38,7 @@ class Recipe:
     copy_paste: float = 0.0
     learning_rate_decay: str = "none"
     batch_norm_statistics: str = "recomputed"
+    kept_weights: str = "best"
     unlabelled_frames: str = "single"
     steps: int = 0
     batch_size: int = 0
@@ -46,7 +48,7 @@ class Recipe:
         """What differs from the paper among the values of `train.json`, and where its default is another than that."""
         own, said = ["name", "self_training", "steps", "batch_size"], []
         if self.self_training_rounds:
-            said.append("batch_norm_statistics")
+            said += ["batch_norm_statistics", "kept_weights"]
         else:  # these are done to the output only
             own += OUTPUT
         values = asdict(self).items()
@@ -74,6 +76,7 @@ _NEWER = (
     "copy_paste",
     "learning_rate_decay",
     "batch_norm_statistics",
+    "kept_weights",
     "unlabelled_frames",
     "steps",
     "batch_size",
@@ -88,11 +91,12 @@ _RECOMMENDED = Recipe(
     copy_paste=0.5,
     learning_rate_decay="cosine",
     batch_norm_statistics="mixed",
+    kept_weights="last",
     steps=800,
     batch_size=20,
 )
-# The recommended recipe until the statistics of half-labelled batches were found to be better.
-_RECOMPUTED = replace(_RECOMMENDED, name="recomputed", batch_norm_statistics="recomputed")
+# The recommended recipe until statistics of half-labelled batches, and the last weights, were found to be better.
+_RECOMPUTED = replace(_RECOMMENDED, name="recomputed", batch_norm_statistics="recomputed", kept_weights="best")
 
 PHOTOGRAPH_RECIPES = {
     recipe.name: recipe
@@ -108,6 +112,7 @@ PHOTOGRAPH_RECIPES = {
             copy_paste=0.5,
             learning_rate_decay="cosine",
             batch_norm_statistics="mixed",
+            kept_weights="last",
             steps=800,
             batch_size=20,
         ),

@@ -151,7 +151,7 @@ Written by `python -m experiments ship` from `{weights[_MODEL]["result"]}`.
 {files}
 
 `{_ENCODER}` holds the encoder, `{_DECODER}` the encoder and decoder blocks, `{_MODEL}` the whole network with
-batch-norm statistics recomputed on unlabelled volumes. All are state dicts that load with `weights_only=True`.
+batch-norm statistics recomputed on training volumes. All are state dicts that load with `weights_only=True`.
 
 ## Training
 

@@ -159,10 +159,11 @@ TABLES: dict[int | str, Table] = {
             "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
             "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
             f"one run of {RECIPES[RECOMMENDED].steps:,} steps, at a falling rate, with strong augmentation, averaged "
-            "weights, and the largest component. `recomputed`: the same with `--batch_norm_statistics recomputed`, the "
-            "default before: without labelled slices in them. `frames`: `recomputed` with `--unlabelled_frames all`, "
-            "which adds the end-systolic images of the pre-training patients. `LE`, `LX`: local stages of pixels in "
-            "two views, each moved by itself; with LX pixels of other patients at the same level are positives too."
+            "weights, and the largest component. `recomputed`: the same with `--batch_norm_statistics recomputed` "
+            "(without labelled slices in them) and `--kept_weights best`, the defaults before. `frames`: `recomputed` "
+            "with `--unlabelled_frames all`, which adds the end-systolic images of the pre-training patients. `LE`, "
+            "`LX`: local stages of pixels in two views, each moved by itself; with LX pixels of other patients at the "
+            "same level are positives too."
         ),
     ),
 }

@@ -21,7 +21,7 @@ _ROWS = {
     "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
     "random+recommended": "random weights, the recommended recipe",
     "GD+recommended": "global pre-training (GD), the recommended recipe",
-    "GD+recomputed": "the same, batch-norm statistics of unlabelled slices only",
+    "GD+recomputed": "the same, statistics of unlabelled slices only, weights chosen by validation",
     "GD+frames": "the latter, with unlabelled images of both phases",
 }
 _GAINS = {
@@ -29,7 +29,7 @@ _GAINS = {
     ("GD", "GD+LR"): "Local pre-training on top of it",
     ("GD", "GD+recommended"): "The recommended recipe in place of the paper's fine-tuning",
     ("random+recommended", "GD+recommended"): "Global pre-training, with the recommended recipe",
-    ("GD+recomputed", "GD+recommended"): "Labelled slices in the batch-norm statistics, of the teacher too",
+    ("GD+recomputed", "GD+recommended"): "Labelled slices in the batch-norm statistics, and the last weights",
     ("GD+recomputed", "GD+frames"): "Unlabelled images of both phases",
     ("GD+recommended", "GD+LR+recommended"): "The paper's local pre-training, with the recommended recipe",
     ("GD+recomputed", "GD+LE+recomputed"): "Local pre-training with moved views (LE), with the recommended recipe",

@@ -309,6 +309,7 @@ def test_too_few_class_names(phantom, weights):
         ("train", {"draw": "c9"}, "draw must be one of c1 for num_labelled 1"),
         ("train", {"initialisation": "decoder"}, "initialisation must be 'random', 'encoder' or 'encoder_decoder'"),
         ("train", {"batch_norm_statistics": "batch"}, "statistics must be one of"),
+        ("train", {"kept_weights": "first"}, "kept_weights must be one of"),
         ("train", {"precision": "half"}, "precision must be one of"),
         ("evaluate", {"split_path": "nowhere.json"}, "got 'nowhere.json', which does not exist"),
     ],

@@ -149,7 +149,7 @@ def test_runs_are_told_apart_by_all_plain_options(config):
     own = {
         "train": {"initialisation", "augmentation", "mixup_alpha", "weight_averaging", "largest_component", "draw"}
         | {"label_values", "batch_norm_statistics", "num_labelled", "learning_rate_decay", "self_training_rounds"}
-        | {"planned_steps", "copy_paste", "pretrained_rate"},
+        | {"planned_steps", "copy_paste", "pretrained_rate", "kept_weights"},
         "pretrain_global": {"strategy", "temperature", "num_partitions", "gd_pairs", "hidden_features", "head_norm"}
         | {"crop_size", "crop_start"},
         "pretrain_local": {"strategy", "temperature", "num_partitions", "num_blocks", "region_size", "region_vector"}

@@ -1,4 +1,4 @@
-"""The optimiser of fine-tuning: one rate, or a lower one for what was pre-trained."""
+"""Parts of fine-tuning: the rates of the optimiser, and which weights are kept."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Engine
 
 from common import checkpoints, fine_tuning
-from common.engines import LearningRateDecay
+from common.data.slices import Slices
+from common.engines import BatchNormStatistics, LearningRateDecay
+from common.lineage import Lineage
 from common.networks import UNet2d
 
 PARTS = {"encoder": ["encoder."], "encoder_decoder": ["encoder.", "decoder.blocks.0.", "decoder.blocks.1."]}
@@ -81,3 +84,36 @@ def test_wrong_shares(network, folder, share, initialisation, message):
 def test_parts_of_each_initialisation(folder):
     found = {name: checkpoints.pretrained_parts(name, folder) for name in ("random", *PARTS)}
     assert found == {"random": [], **PARTS}
+
+
+@pytest.mark.parametrize(("kept", "expected"), [("last", 3.0), ("best", 2.0)])
+def test_the_model_has_the_last_or_the_best_weights(tmp_path, kept, expected):
+    network = torch.nn.Conv2d(1, 1, 1, bias=False)
+    slices = Slices(torch.zeros(2, 1, 4, 4), None, torch.tensor([0, 2]))
+    statistics = BatchNormStatistics(network, slices, "running_average")
+    dice = iter((0.5, 0.7, 0.6))
+
+    def validate(engine, batch):
+        engine.state.key_metric_name, engine.state.metrics = "mean_dice", {"mean_dice": next(dice)}
+
+    validator = Engine(validate)
+    places = str(tmp_path), str(tmp_path / "train")
+    weights = fine_tuning.FineTunedWeights(
+        network, statistics, [0], validator, *places, Lineage("train", {}), kept=kept
+    )
+    weights.attach()
+    for value in (1.0, 2.0, 3.0):
+        torch.nn.init.constant_(network.weight, value)
+        validator.run([0])
+    found = {path: checkpoints.read_weights(path)["weight"].item() for path in weights.paths}
+    assert found == {
+        str(tmp_path / "model.pt"): expected,
+        str(tmp_path / "train/model_running_average.pt"): expected,
+        str(tmp_path / "train/last.pt"): 3.0,
+        str(tmp_path / "train/last_running_average.pt"): 3.0,
+    }
+
+
+def test_no_other_weights_can_be_kept(tmp_path):
+    with pytest.raises(ValueError, match="kept_weights must be one of .*, got 'first'"):
+        fine_tuning.FineTunedWeights(None, None, [], None, str(tmp_path), str(tmp_path), None, kept="first")

@@ -199,9 +199,12 @@ def test_the_recommended_recipe_is_run_as_it_is_by_default(tmp_path):
         stages_of(make_cell(recipe=RECIPES[name]), tmp_path)[-1] for name in names
     )
     assert (plain.laid_over, recommended.laid_over, frames.laid_over) == ("paper", "", "")
-    # The statistics are said in both, so that none depends on what the default is.
-    assert recommended.settings["batch_norm_statistics"] == "mixed" and "batch_norm_statistics" not in plain.settings
-    assert recomputed.settings == {**recommended.settings, "batch_norm_statistics": "recomputed"}
+    # These are said in both, so that none depends on what the default is.
+    own, other = (
+        {"batch_norm_statistics": a, "kept_weights": b} for a, b in (("mixed", "last"), ("recomputed", "best"))
+    )
+    assert own.items() <= recommended.settings.items() and not own.keys() & plain.settings.keys()
+    assert recomputed.settings == {**recommended.settings, **other}
     assert frames.settings == {**recomputed.settings, "unlabelled_frames": "all"}
     assert "steps_per_epoch" in plain.settings and "steps_per_epoch" not in recommended.settings
 

@@ -43,6 +43,7 @@ RECIPE_CHANGES = {
     "copy_paste": 0.5,
     "learning_rate_decay": "cosine",
     "batch_norm_statistics": "mixed",
+    "kept_weights": "last",
     "unlabelled_frames": "all",
     "steps": 100,
     "batch_size": 10,
