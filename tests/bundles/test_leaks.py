@@ -297,7 +297,7 @@ def test_labels_without_structures_are_refused(phantom, tmp_path, twin):
 def test_validation_without_structures_keeps_the_last_weights(phantom, tmp_path, twin, capsys):
     data = twin(VALIDATION, VALIDATION)
     without_structures(tmp_path / "data" / "training" / VALIDATION / f"{VALIDATION}_frame01_gt.nii.gz")
-    phantom.run("train", tmp_path, **{**RANDOM, "steps": 2}, **data)
+    phantom.run("train", tmp_path, **{**RANDOM, "steps": 2, "kept_weights": "best"}, **data)
     log = capsys.readouterr().out
     assert "No structure is labelled in any of the 1 validation volumes" in log and "the last weights are kept" in log
     model, last = (read_weights(tmp_path / name) for name in ("models/model.pt", "train/last.pt"))
