@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Collect = Callable[[VolumeDataset], Slices]
 """Takes volumes apart into slices: `Slices.from_volumes` with all but the volumes given."""
 
-KEPT = ("last", "best")
+_KEPT = ("last", "best")
 _OTHER_SEED = 1000  # added to the seed, so that neither these batches nor those of the next runs are drawn alike
 
 
@@ -243,8 +243,8 @@ class FineTunedWeights:
         lineage: Lineage,
         kept: str = "best",
     ) -> None:
-        if kept not in KEPT:
-            raise ValueError(f"kept_weights must be one of {KEPT}, got {kept!r}.")
+        if kept not in _KEPT:
+            raise ValueError(f"kept_weights must be one of {_KEPT}, got {kept!r}; leave it out for the last ones.")
 
         def saver(network: Any, folder: str, name: str) -> SaveWeights:
             return SaveWeights(network, f"{folder}/{name}.pt", lineage=lineage)

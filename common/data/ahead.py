@@ -70,7 +70,7 @@ def preprocess_ahead(dataset: Dataset, num_workers: int | None = None) -> Iterat
         generator=torch.Generator(),  # otherwise a number would be drawn from the global one
     )
     for content in loader:
-        yield pickle.loads(content)
+        yield pickle.loads(content)  # what `_Attempts` made in a process of this run, nothing from outside
 
 
 class _Attempts(TorchDataset):
@@ -95,6 +95,5 @@ class _Attempts(TorchDataset):
             for volume in outcome.values():
                 if isinstance(volume, MetaTensor):
                     volume.applied_operations = plain_values(volume.applied_operations)
-        return pickle.dumps(
-            outcome
-        )  # left to torch, tensors would come by shared memory, of which containers have little
+        # Left to torch, tensors would come by shared memory, of which containers have little.
+        return pickle.dumps(outcome)

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
 from monai.transforms import MapTransform, ScaleIntensityRange
 
 _LOWER, _UPPER = 1.0, 99.0
@@ -22,9 +21,6 @@ class ScalePercentilesd(MapTransform):
     Args:
         keys: keys of the volumes.
     """
-
-    def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the volumes (C, X, Y, Z) float32 of the new range."""

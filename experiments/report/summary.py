@@ -21,8 +21,8 @@ _ROWS = {
     "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
     "random+recommended": "random weights, the recommended recipe",
     "GD+recommended": "global pre-training (GD), the recommended recipe",
-    "GD+recomputed": "the same, statistics of unlabelled slices only, weights chosen by validation",
-    "GD+frames": "the latter, with unlabelled images of both phases",
+    "GD+recomputed": "global pre-training (GD), the recipe recommended before (`recomputed`)",
+    "GD+frames": "global pre-training (GD), `recomputed` with unlabelled images of both phases",
 }
 _GAINS = {
     ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
@@ -32,7 +32,10 @@ _GAINS = {
     ("GD+recomputed", "GD+recommended"): "Labelled slices in the batch-norm statistics, and the last weights",
     ("GD+recomputed", "GD+frames"): "Unlabelled images of both phases",
     ("GD+recommended", "GD+LR+recommended"): "The paper's local pre-training, with the recommended recipe",
-    ("GD+recomputed", "GD+LE+recomputed"): "Local pre-training with moved views (LE), with the recommended recipe",
+    (
+        "GD+recomputed",
+        "GD+LE+recomputed",
+    ): "Local pre-training with moved views (LE), with the recipe recommended before",
     ("GD+recommended", "GD+LX+recommended"): "The same across patients (LX), with the recommended recipe",
 }
 _LABELLED = (1, 2, 8)
