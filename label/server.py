@@ -81,6 +81,15 @@ class LabelServer:
             raise LabelServerError(f"POST /infer/{bundle} for {study}: status {status}.\n{self.tail()}")
         return nibabel.Nifti1Image.from_bytes(gzip.decompress(body))
 
+    def add_study(self, study: Path) -> None:
+        """Upload a study; its name is that of the file, up to the first dot."""
+        form = _form({"file": (study.name, study.read_bytes())})
+        self._expect("PUT", f"/datastore/image?image={study.name.split('.')[0]}", *form)
+
+    def remove_study(self, study: str) -> None:
+        """Remove a study with its labels."""
+        self._expect("DELETE", f"/datastore/image?id={study}")
+
     def save_label(self, study: str, label: Path) -> None:
         """Save a label of a study as final, which is what is trained on."""
         form = _form({"label": (label.name, label.read_bytes())})

@@ -61,44 +61,103 @@ def draw(folder, image, label, prediction, affine=LPS, axcodes=None, **options):
     return imread(path)[:, :, :3]
 
 
-def coloured(picture, axis, value):
-    """Return the extent of a colour in a panel, in voxels: (left, right, top, bottom), or None if it is not there."""
-    height, width, _ = picture.shape
-    x, y, w, h = axis.get_position().bounds
-    left, top = round(x * width), round((1 - y - h) * height)
-    panel = picture[top : top + round(h * height), left : left + round(w * width)]
-    rows, columns = np.nonzero(np.abs(panel - to_rgb(COLOURS[value - 1])).max(axis=2) < 0.15)
-    if not len(rows):
-        return None
-    (columns_, rows_) = axis.images[0].get_array().shape[::-1]
-    x_scale, y_scale = columns_ / panel.shape[1], rows_ / panel.shape[0]
-    return (columns.min() * x_scale, columns.max() * x_scale, rows.min() * y_scale, rows.max() * y_scale)
+class Panels:
+    """What a figure shows: rows of slices, which are parts of one image.
+
+    Args:
+        figure: the figure.
+        size: (height, width) of a slice in voxels.
+    """
+
+    def __init__(self, figure, size):
+        self.axis = figure.axes[0]
+        self.rows = [text.get_text() for text in self.axis.get_yticklabels()]
+        self.slices = [text.get_text() for text in self.axis.get_xticklabels()]
+        self.size = size
+        self.all = self.axis.images[0].get_array()
+        self.pitch = self.all.shape[0] // len(self.rows), self.all.shape[1] // len(self.slices)
+
+    def shown(self, row, column):
+        """Return the values of a panel."""
+        top, left = row * self.pitch[0], column * self.pitch[1]
+        return np.asarray(self.all[top : top + self.size[0], left : left + self.size[1]])
+
+    def coloured(self, picture, row, column, value):
+        """Return where a colour is in a panel, in voxels: (left, right, top, bottom), or None."""
+        height, width, _ = picture.shape
+        x, y, w, h = self.axis.get_position().bounds
+        (start, end), (low, high) = self.axis.get_xlim(), self.axis.get_ylim()
+        scale = w * width / (end - start), h * height / (low - high)
+        left = x * width + column * self.pitch[1] * scale[0]
+        top = (1 - y - h) * height + row * self.pitch[0] * scale[1]
+        panel = picture[
+            round(top) : round(top + self.size[0] * scale[1]), round(left) : round(left + self.size[1] * scale[0])
+        ]
+        rows, columns = np.nonzero(np.abs(panel - to_rgb(COLOURS[value - 1])).max(axis=2) < 0.15)
+        if not len(rows):
+            return None
+        return (
+            *(edge / scale[0] for edge in (columns.min(), columns.max())),
+            rows.min() / scale[1],
+            rows.max() / scale[1],
+        )
 
 
-def test_panels(tmp_path, figures):
+@pytest.fixture
+def panels(figures):
+    """What the figure shows that was saved last."""
+    return lambda size=SHAPE[1::-1]: Panels(figures[-1], size)
+
+
+def test_panels(tmp_path, figures, panels):
     image = make_image()
     draw(tmp_path, image, *make_maps())
     (figure,) = figures
-    assert len(figure.axes) == 3 * 4
-    assert [axis.get_title() for axis in figure.axes[:4]] == ["slice 2", "slice 3", "slice 5", "slice 6"]
-    assert [axis.get_ylabel() for axis in figure.axes[::4]] == ["image", "label", "prediction"]
-    for axis, index in zip(figure.axes, [2, 3, 5, 6] * 3, strict=True):
-        assert np.array_equal(axis.images[0].get_array(), image[:, :, index].T)
-        assert axis.images[0].origin == "upper"
-        assert axis.get_aspect() == 2  # a voxel is twice as high as wide
+    shown = panels()
+    assert shown.slices == ["slice 2", "slice 3", "slice 5", "slice 6"]
+    assert shown.rows == ["image", "label", "prediction"]
+    for row in range(3):
+        for column, index in enumerate([2, 3, 5, 6]):
+            assert np.array_equal(shown.shown(row, column), image[:, :, index].T)
+    assert shown.axis.images[0].origin == "upper"
+    assert shown.axis.get_aspect() == 2  # a voxel is twice as high as wide
     assert figure.get_suptitle() == "a title"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == NAMES[1:]
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["a.png"]
 
 
-def test_outlines_are_where_the_classes_are(tmp_path, figures):
+def test_voxels_are_shown_in_their_true_proportions(tmp_path, figures, panels):
     picture = draw(tmp_path, make_image(), *make_maps())
-    image_axis, label_axis, prediction_axis = figures[0].axes[::4]
-    assert coloured(picture, image_axis, 1) is None and coloured(picture, image_axis, 2) is None
-    assert coloured(picture, label_axis, 1) == pytest.approx((3, 8, 2, 6), abs=0.3)
-    assert coloured(picture, label_axis, 2) == pytest.approx((12, 16, 5, 9), abs=0.3)
-    assert coloured(picture, prediction_axis, 1) == pytest.approx((5, 10, 4, 8), abs=0.3)
-    assert coloured(picture, prediction_axis, 2) is None
+    height, width, _ = picture.shape
+    axis = panels().axis
+    *_, w, h = axis.get_position().bounds
+    voxel = w * width / np.ptp(axis.get_xlim()), h * height / np.ptp(axis.get_ylim())
+    assert voxel[1] / voxel[0] == pytest.approx(2, rel=0.01)
+
+
+def test_outlines_are_where_the_classes_are(tmp_path, panels):
+    picture = draw(tmp_path, make_image(), *make_maps())
+    shown = panels()
+    for column in (0, 3):
+        assert shown.coloured(picture, 0, column, 1) is None and shown.coloured(picture, 0, column, 2) is None
+        assert shown.coloured(picture, 1, column, 1) == pytest.approx((3, 8, 2, 6), abs=0.3)
+        assert shown.coloured(picture, 1, column, 2) == pytest.approx((12, 16, 5, 9), abs=0.3)
+        assert shown.coloured(picture, 2, column, 1) == pytest.approx((5, 10, 4, 8), abs=0.3)
+        assert shown.coloured(picture, 2, column, 2) is None
+
+
+def test_an_outline_ends_where_its_panel_ends(tmp_path, panels):
+    label, prediction = make_maps()
+    label[:] = 0
+    label[15:, 4:8] = 1
+    picture = draw(tmp_path, make_image(), label, prediction)
+    shown = panels()
+    for column in range(4):
+        left, right, *_ = shown.coloured(picture, 1, column, 1)
+        assert (left, right) == pytest.approx((15, 19.5), abs=0.3)
+    label[:] = 1
+    picture = draw(tmp_path, make_image(), label, prediction)
+    assert all(panels().coloured(picture, 1, column, 1) is None for column in range(4))
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "SAR", "PSL"])
@@ -108,45 +167,46 @@ def test_orientation_of_the_file_does_not_matter(tmp_path, figures, axcodes):
     assert np.array_equal(draw(tmp_path, *arguments, axcodes=axcodes), expected)
 
 
-def test_head_is_up_in_a_coronal_stack(tmp_path, figures):
+def test_head_is_up_in_a_coronal_stack(tmp_path, panels):
     height = np.broadcast_to(np.arange(12, dtype=np.int16)[None, :, None], SHAPE)  # grows to the head
     affine = np.array([[-1, 0, 0, 0], [0, 0, -8, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]])
     draw(tmp_path, height, None, make_maps()[1], affine)
-    first_column = figures[0].axes[0].images[0].get_array()[:, 0]
+    first_column = panels((12, 20)).shown(0, 0)[:, 0]
     assert first_column.tolist() == list(range(12))[::-1]
 
 
-def test_without_a_label_its_row_is_missing(tmp_path, figures):
+def test_without_a_label_its_row_is_missing(tmp_path, panels):
     picture = draw(tmp_path, make_image(), None, make_maps()[1])
-    assert [axis.get_ylabel() for axis in figures[0].axes[::4]] == ["image", "prediction"]
-    assert coloured(picture, figures[0].axes[4], 1) is not None
+    assert panels().rows == ["image", "prediction"]
+    assert panels().coloured(picture, 1, 0, 1) is not None
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(1, ["0"]), (2, ["0", "1"]), (3, ["0", "1", "2"])])
-def test_few_slices(tmp_path, figures, depth, expected):
+def test_few_slices(tmp_path, panels, depth, expected):
     shape = (*SHAPE[:2], depth)
     picture = draw(tmp_path, make_image(shape), *make_maps(shape))
-    assert [axis.get_title() for axis in figures[0].axes[: len(expected)]] == [f"slice {k}" for k in expected]
-    assert len(figures[0].axes) == 3 * len(expected)
-    assert coloured(picture, figures[0].axes[-1], 1) == pytest.approx((5, 10, 4, 8), abs=0.6)
+    shown = panels()
+    assert shown.slices == [f"slice {k}" for k in expected] and shown.rows == ["image", "label", "prediction"]
+    assert shown.coloured(picture, 2, len(expected) - 1, 1) == pytest.approx((5, 10, 4, 8), abs=0.6)
 
 
-def test_nothing_to_outline(tmp_path, figures):
+def test_nothing_to_outline(tmp_path, panels):
     empty = np.zeros(SHAPE, np.uint8)
     picture = draw(tmp_path, make_image(), empty, empty, num_slices=1)
-    assert len(figures[0].axes) == 3
-    assert all(coloured(picture, axis, value) is None for axis in figures[0].axes for value in (1, 2))
+    shown = panels()
+    assert shown.slices == ["slice 4"]
+    assert all(shown.coloured(picture, row, 0, value) is None for row in range(3) for value in (1, 2))
 
 
 @pytest.mark.parametrize("dtype", [">i2", np.uint16, np.float64], ids=str)
-def test_any_kind_of_file(tmp_path, figures, dtype):
+def test_any_kind_of_file(tmp_path, panels, dtype):
     image = make_image()
     label, prediction = make_maps()
     save(
         tmp_path / "image.nii", np.stack([image, image[::-1]], axis=-1).astype(dtype)
     )  # 4-D: the first channel is shown
     draw_comparison(str(tmp_path / "image.nii"), label, prediction, NAMES, "", tmp_path / "a.png")
-    assert np.array_equal(figures[0].axes[0].images[0].get_array(), image[:, :, 2].T)
+    assert np.array_equal(panels().shown(0, 0), image[:, :, 2].T)
 
 
 def test_a_failure_leaves_no_picture(tmp_path, monkeypatch):
@@ -160,7 +220,7 @@ def test_a_failure_leaves_no_picture(tmp_path, monkeypatch):
     assert list((tmp_path / "pictures").iterdir()) == []
 
 
-def test_uncertainty_is_a_row_of_colours_over_the_image(tmp_path, figures):
+def test_uncertainty_is_a_row_of_colours_over_the_image(tmp_path, figures, panels):
     image = make_image()
     save(tmp_path / "image.nii.gz", image)
     label, prediction = make_maps()
@@ -169,12 +229,12 @@ def test_uncertainty_is_a_row_of_colours_over_the_image(tmp_path, figures):
     draw_comparison(
         tmp_path / "image.nii.gz", label, prediction, NAMES, "a", tmp_path / "a.png", uncertainty=uncertainty
     )
-    (figure,) = figures
-    rows = [axis.get_ylabel() for axis in figure.axes[: 4 * 4 : 4]]
-    assert rows == ["image", "label", "prediction", "uncertainty"]
-    assert len(figure.axes) == 4 * 4 + 1  # and the scale
-    shown = figure.axes[12].images
-    assert len(shown) == 2 and np.array_equal(shown[0].get_array(), figure.axes[0].images[0].get_array())
-    values, opacity = shown[1].get_array(), shown[1].get_alpha()
-    assert np.asarray(values).max() == np.float32(0.9) and np.array_equal(opacity > 0, np.asarray(values) > 0)
-    assert np.array_equal(np.argwhere(np.asarray(values) > 0).min(axis=0), [4, 5])  # rows are the second axis
+    shown = panels()
+    assert shown.rows == ["image", "label", "prediction", "uncertainty"]
+    assert len(figures[0].axes) == 2  # and the scale
+    assert np.array_equal(shown.shown(3, 2), image[:, :, 5].T)
+    (heat,) = shown.axis.images[1:]
+    values, opacity = np.nan_to_num(np.asarray(heat.get_array())), heat.get_alpha()
+    assert values.max() == np.float32(0.9) and np.array_equal(opacity > 0, values > 0)
+    assert np.array_equal(np.argwhere(values > 0).min(axis=0), [4, 5])  # rows are the second axis
+    assert heat.get_extent()[2:] == [4 * shown.pitch[0] - 0.5, 3 * shown.pitch[0] - 0.5]  # the bottom and the top

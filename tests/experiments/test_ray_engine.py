@@ -1,6 +1,6 @@
 """Cells on a real Ray cluster of this machine; its workers run stand-ins of the stages, which can be killed.
 
-`python -m pytest -m ray` runs these tests; they take about a minute and need the extra `ray`.
+`python -m pytest -n 0 -m ray` runs these tests; they take about a minute and need the extra `ray`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reports in a real browser, from a file: Chromium without a window, driven by Playwright.
 
-`python -m pytest -m browser` runs these tests; they need the package `playwright` and a Chromium, which the variable
+`python -m pytest -n 0 -m browser` runs these tests; they need the package `playwright` and a Chromium, which the variable
 `CHROMIUM` names (by default /usr/bin/chromium, where Debian's package `chromium` puts it).
 """
 
