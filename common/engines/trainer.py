@@ -13,7 +13,7 @@ from monai.handlers import MLFlowHandler, ValidationHandler
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from .. import monai_label, runs
+from .. import allocator, monai_label, runs
 from ..data.loader import BatchLoader, PairLoader, PseudoLabelledLoader
 from ..files import write_errors_explained
 from ..lineage import Lineage
@@ -137,6 +137,8 @@ class StageTrainer(SupervisedTrainer):
         Raises:
             WriteError: if a folder cannot be written to.
         """
+        if self.state.device.type == "cpu":
+            allocator.keep_freed_memory()
         with ExitStack() as stack:
             stack.callback(runs.release)
             for folder in runs.claimed()[:1]:  # that of TensorBoard, whose errors do not say where they come from

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, DiskSaver
+from monai.engines import SupervisedTrainer
 from monai.handlers import MLFlowHandler, TensorBoardStatsHandler, from_engine, mlflow_handler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,7 +19,16 @@ from common.checkpoints import CheckpointError, read_checkpoint, read_weights, s
 from common.data.loader import BatchLoader, PairLoader
 from common.data.samplers import UniformSampler
 from common.data.slices import Slices
-from common.engines import AutocastInferer, BatchPictures, Progress, Resume, SaveWeights, StageTrainer, StopOnNaN
+from common.engines import (
+    AutocastInferer,
+    BatchPictures,
+    Progress,
+    Resume,
+    SaveWeights,
+    StageTrainer,
+    StopOnNaN,
+    trainer,
+)
 from common.engines.trainer import epoch_length, num_epochs
 from common.files import WriteError
 from common.losses import GlobalContrastiveLoss, JointLoss, LocalContrastiveLoss
@@ -421,3 +431,14 @@ def test_number_of_epochs(steps, per_epoch):
     assert num_epochs(10, 5) == 2
     with pytest.raises(ValueError, match="positive multiple"):
         num_epochs(steps, per_epoch)
+
+
+@pytest.mark.parametrize(("device", "number"), [("cpu", 1), ("meta", 0)])
+def test_freed_memory_is_kept_on_the_cpu(tmp_path, monkeypatch, device, number):
+    calls = []
+    monkeypatch.setattr(trainer.allocator, "keep_freed_memory", lambda: calls.append(1))
+    run = Run(tmp_path, epochs=1)
+    run.trainer.state.device = torch.device(device)
+    monkeypatch.setattr(SupervisedTrainer, "run", lambda self: None)
+    run.run()
+    assert len(calls) == number

@@ -1,7 +1,7 @@
 """Reports in a real browser, from a file: Chromium without a window, driven by Playwright.
 
-`python -m pytest -n 0 -m browser` runs these tests; they need the package `playwright` and a Chromium, which the variable
-`CHROMIUM` names (by default /usr/bin/chromium, where Debian's package `chromium` puts it).
+`python -m pytest -n 0 -m browser` runs these tests; they need the package `playwright` and a Chromium, which the
+variable `CHROMIUM` names (by default /usr/bin/chromium, where Debian's package `chromium` puts it).
 """
 
 from __future__ import annotations
