@@ -11,7 +11,8 @@ The stages of pre-training have the defaults of the bundles: GD for the global o
 "fine-tuning" is the paper's: Dice loss after affine and elastic augmentation. "self-training"
 is a step of `train.json` within a round: half of the slices have predicted labels, all have the augmentation
 "strong+elastic", and in half of the batches they exchange parts. The slices are noise, as many as ACDC's pre-training
-set has. Every stage has a process of its own, so that its peak memory is its own.
+set has. "photographs" are as in the bundle of Cityscapes, by default: 256 x 512 in colour, kept in 8 bits; GR, LR,
+and the paper's fine-tuning. Every stage has a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -38,15 +39,25 @@ from common.networks import GlobalPretrainingNet, LocalPretrainingNet, UNet2d
 from common.strategies import make_layout
 from common.transforms.intensity_views import RandomIntensity
 from common.transforms.spatial_views import RandomCropResize
-from common.transforms.views import Augmentations, ContrastiveViews, fine_tuning_views, local_views
+from common.transforms.views import (
+    Augmentations,
+    ContrastiveViews,
+    fine_tuning_views,
+    global_photograph_views,
+    local_photograph_views,
+    local_views,
+)
 
 from . import harness
 
 STAGES = ("global", "local", "fine-tuning")
 DENSE, SELF_TRAINING = "dense", "self-training"
+_OF_PHOTOGRAPHS = "photographs, "
+PHOTOGRAPHS = tuple(_OF_PHOTOGRAPHS + stage for stage in STAGES)
 MOST_OF_DENSE_LOSS = 3.0  # per cent of the network's time
 NUM_CLASSES = 4
 SIDE = 192
+PHOTOGRAPH_HEIGHT = 256  # and twice as wide
 _NUM_VOLUMES, _DEPTH = 52, 9
 _EPOCH = 100
 
@@ -55,7 +66,9 @@ def measure(
     batch_size: int = 40,
     repetitions: int = 15,
     side: int = SIDE,
-    stages: Sequence[str] = (*STAGES, DENSE, SELF_TRAINING),
+    stages: Sequence[str] = (*STAGES, DENSE, SELF_TRAINING, *PHOTOGRAPHS),
+    photograph_batch_size: int = 16,
+    photograph_height: int = PHOTOGRAPH_HEIGHT,
 ) -> dict[str, Any]:
     """Time both contenders for each stage.
 
@@ -64,6 +77,8 @@ def measure(
         repetitions: runs of each contender; one step each on a CPU, 20 on a GPU.
         side: H and W of the slices.
         stages: which stages.
+        photograph_batch_size: photographs of a batch, views included.
+        photograph_height: H of the photographs, which are twice as wide.
 
     Returns:
         Result with a row for each stage. Time of the whole step is a multiple of that of the network: median, lowest
@@ -77,7 +92,8 @@ def measure(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
         for stage in tqdm(stages, desc="step"):
-            row, note = processes.submit(measure_stage, stage, batch_size, repetitions, side).result()
+            size = (photograph_batch_size, photograph_height) if stage in PHOTOGRAPHS else (batch_size, side)
+            row, note = processes.submit(measure_stage, stage, size[0], repetitions, size[1]).result()
             rows.append(row)
             rule = f"{stage}: time of the whole step / time of the network alone"
             targets.append(harness.target(rule, row["times network"], at_most=_limit()))
@@ -99,12 +115,22 @@ def _limit() -> float:
 def measure_stage(stage: str, batch_size: int, repetitions: int, side: int) -> tuple[dict[str, Any], str]:
     """Measure one stage in this process.
 
+    Args:
+        stage: see `make_trainer`.
+        batch_size: images of a batch, views included.
+        repetitions: runs of each contender.
+        side: H of the slices or photographs.
+
     Returns:
         Its row, and, if the target is missed, a note that says which operations take the time beyond the network.
     """
     device = harness.default_device()
     steps = 1 if device.type == "cpu" else 20  # a GPU is waited for after a run, which training does not do
-    trainer = make_trainer(stage, random_slices(stage in ("fine-tuning", SELF_TRAINING), side, device), batch_size)
+    if stage in PHOTOGRAPHS:
+        slices = random_photographs(stage.endswith("fine-tuning"), side, device)
+    else:
+        slices = random_slices(stage in ("fine-tuning", SELF_TRAINING), side, device)
+    trainer = make_trainer(stage, slices, batch_size)
     made = iter(trainer.data_loader)
     images, targets = next(made)
     outputs = trainer.inferer(images, trainer.network).detach()
@@ -163,46 +189,63 @@ def random_slices(labelled: bool, side: int, device: torch.device) -> Slices:
     return Slices(images.to(device), labels.to(device) if labelled else None, starts)
 
 
+def random_photographs(labelled: bool, height: int, device: torch.device) -> Slices:
+    """Return photographs of noise in 8 bits, twice as wide as high, each of them a volume of one slice."""
+    generator = torch.Generator().manual_seed(0)
+    number = _NUM_VOLUMES * _DEPTH
+    images = torch.randint(256, (number, 3, height, 2 * height), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(NUM_CLASSES, (number, height, 2 * height), generator=generator, dtype=torch.uint8)
+    return Slices(images.to(device), labels.to(device) if labelled else None, torch.arange(number + 1))
+
+
 def make_trainer(
     stage: str,
     slices: Slices,
     batch_size: int,
     precision: str = "auto",
     memory_format: torch.memory_format = torch.channels_last,
-    strategy: str = "GD",
-    augmentation: str = "paper",
+    strategy: str = "",
+    augmentation: str = "",
 ) -> StageTrainer:
     """Build the trainer of a stage, with the defaults of the bundles unless other things are asked for.
 
     Args:
-        stage: one of `STAGES`, `DENSE` or `SELF_TRAINING`.
-        slices: square ones, of the device to train on; with labels for fine-tuning, without for pre-training.
+        stage: one of `STAGES`, `DENSE`, `SELF_TRAINING` or `PHOTOGRAPHS`.
+        slices: of the device to train on, square but for photographs; with labels for fine-tuning, without for
+            pre-training.
         batch_size: images of a batch, views included.
         precision: see `AutocastInferer`.
         memory_format: of the network.
-        strategy: of the global stage, see `GlobalContrastiveLoss`.
-        augmentation: of fine-tuning, see `fine_tuning_views`.
+        strategy: of the global stage, see `GlobalContrastiveLoss`; "" for GD, and GR of photographs.
+        augmentation: of fine-tuning, see `fine_tuning_views`; "" for the paper's.
 
     Returns:
         A trainer that would run for a million epochs of 100 steps; the same weights and batches at every call.
     """
-    device, side = slices.images.device, slices.images.shape[-1]
+    device, (channels, *size) = slices.images.device, slices.images.shape[1:]
+    of_photographs, stage = stage in PHOTOGRAPHS, stage.removeprefix(_OF_PHOTOGRAPHS)
     torch.manual_seed(0)
-    unet = UNet2d(NUM_CLASSES)
+    unet = UNet2d(NUM_CLASSES, channels)
     network: nn.Module
     loss: Callable[..., Any]
     loader: BatchLoader | PseudoLabelledLoader
     if stage == "global":
-        layout = make_layout(strategy, batch_size)
-        network, loss = GlobalPretrainingNet(unet, (side, side)), GlobalContrastiveLoss(layout)
-        crop = RandomCropResize(round(100 * side / SIDE))
-        views = ContrastiveViews(strategy, Augmentations([crop, RandomIntensity()]))
+        layout = make_layout(strategy or ("GR" if of_photographs else "GD"), batch_size)
+        name = layout.strategy.name
+        network, loss = GlobalPretrainingNet(unet, size), GlobalContrastiveLoss(layout)
+        if of_photographs:
+            views = global_photograph_views(name, (0.5, 1.0))
+        else:
+            crop = RandomCropResize(round(100 * size[-1] / SIDE))
+            views = ContrastiveViews(name, Augmentations([crop, RandomIntensity()]))
         loader = BatchLoader(slices, contrastive_sampler(layout, slices), views, _EPOCH)
     elif stage in ("local", DENSE):
         layout = make_layout("LR" if stage == "local" else "LE", batch_size)
         network, loss = LocalPretrainingNet(unet, strategy=layout.strategy.name), local_loss(layout)
-        loader = BatchLoader(slices, contrastive_sampler(layout, slices), local_views(layout), _EPOCH)
+        changed = local_photograph_views(layout) if of_photographs else local_views(layout)
+        loader = BatchLoader(slices, contrastive_sampler(layout, slices), changed, _EPOCH)
     else:
+        augmentation = augmentation or ("crop+colour" if of_photographs else "paper")
         network, loss = unet, DiceLoss(softmax=True, smooth_nr=0.0, smooth_dr=1e-10)
         if stage == SELF_TRAINING:
             fine_tuned = fine_tuning_views(NUM_CLASSES, "strong+elastic")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def draw_comparison(
         down, across = row * pitch[0] + np.arange(len(strip)), np.arange(strip.shape[1])
         if name == "uncertainty":
             place = across[0] - 0.5, across[-1] + 0.5, down[-1] + 0.5, down[0] - 0.5
-            options = {"cmap": "inferno", "vmin": 0, "vmax": 1, "aspect": shown.aspect}
+            options: dict[str, Any] = {"cmap": "inferno", "vmin": 0, "vmax": 1, "aspect": shown.aspect}
             heat = axis.imshow(strip, extent=place, alpha=np.clip(2 * np.nan_to_num(strip), 0, 1), **options)
             figure.colorbar(heat, ax=axis, shrink=0.25, anchor=(0.0, 0.1)).ax.tick_params(labelsize=7)
             continue

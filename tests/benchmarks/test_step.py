@@ -35,6 +35,20 @@ def test_both_contenders_get_batches_of_the_stated_size(stage, seen):
     assert 100 < row["peak MiB"] < 10_000
 
 
+@pytest.mark.parametrize("stage", step.PHOTOGRAPHS)
+def test_photographs_are_wide_and_in_colour(stage, seen):
+    row, _ = step.measure_stage(stage, batch_size=4, repetitions=1, side=64)
+    assert set(seen) == {(4, 3, 64, 128)} and row["stage"] == stage
+    slices = step.random_photographs(False, 64, CPU)
+    assert slices.images.dtype == torch.uint8 and set(slices.starts.diff().tolist()) == {1}
+
+
+def test_photographs_have_a_size_of_their_own():
+    size = {"photograph_batch_size": 4, "photograph_height": 32}
+    outcome = step.measure(1, 1, 64, ["photographs, fine-tuning"], **size)
+    assert [row["batch"] for row in outcome["rows"]] == [4]
+
+
 def test_what_takes_longest_is_named_where_the_target_is_missed(monkeypatch):
     monkeypatch.setattr(step, "_limit", lambda: 0.0)
     assert "aten::grid_sampler_2d" in step.measure_stage("fine-tuning", batch_size=16, repetitions=1, side=64)[1]
