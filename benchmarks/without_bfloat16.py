@@ -24,6 +24,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 DEFAULT_LAYOUT = "channels_last"
 PRECISIONS = ("float32", "bfloat16")
 MOST_TIMES_FASTEST = 1.05
+_Timed = tuple[list[dict[str, Any]], list[str]]  # rows and notes
 _CPU = torch.device("cpu")
 _TOO_SLOW = 3.0
 _PROBES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -100,17 +102,29 @@ def measure(
     for name in names:
         notes.append(f"{name}: oneDNN says that it uses {onednn_instructions(INSTRUCTIONS[name])}.")
         for stage, sizes in tqdm((batch_sizes or BATCH_SIZES).items(), desc=name):
-            call = partial(time_stage, stage, list(sizes), counts, repetitions, compiled, side)
+            call = partial(time_stage, stage, list(sizes), counts, repetitions, side=side)
             if own_processes:
-                with patch.dict(os.environ, INSTRUCTIONS[name]), ProcessPoolExecutor(1, context) as process:
-                    rows_of_stage, notes_of_stage = process.submit(call).result()
+                with patch.dict(os.environ, INSTRUCTIONS[name]):
+                    rows_of_stage, notes_of_stage = _in_a_process(context, call, compiled)
             else:
-                rows_of_stage, notes_of_stage = call()
+                rows_of_stage, notes_of_stage = call(compiled)
             target, note = judge(rows_of_stage, default_contender(counts[-1]))
             targets.append({**target, "rule": f"{name}, {stage}: {target['rule']}"})
             rows += [{"instructions": name, **row} for row in rows_of_stage]
             notes += [f"{name}, {stage}: {text}" for text in (*notes_of_stage, note)]
     return harness.result("without_bfloat16", rows, targets, notes)
+
+
+def _in_a_process(context: Any, call: Callable[[bool], _Timed], compiled: bool) -> _Timed:
+    """Call with whether compiled networks are timed; without them if they end the process, as a compiler's bug can."""
+    try:
+        with ProcessPoolExecutor(1, context) as process:
+            return process.submit(call, compiled).result()
+    except BrokenProcessPool:
+        if not compiled:
+            raise
+    rows, notes = _in_a_process(context, call, False)
+    return rows, [*notes, "the compiled network is left out: it ended its process without an error message."]
 
 
 def available() -> list[str]:

@@ -135,8 +135,8 @@ class NiftiOutputs:
 
     def doubt(self, image: MetaTensor, labels: np.ndarray, path: str, class_names: Sequence[str]) -> str:
         """See `Outputs`: which structures were not found, and whether the network has hardly seen anything."""
-        found = set(np.unique(labels).tolist())
-        absent = [name for value, name in enumerate(class_names) if value > 0 and value not in found]
+        counts = np.bincount(labels.ravel(), minlength=len(class_names))
+        absent = [name for name, count in zip(class_names[1:], counts[1:], strict=False) if count == 0]
         reasons = []
         if absent:
             reasons.append(f"no {', '.join(absent)} {'was' if len(absent) == 1 else 'were'} found")

@@ -52,6 +52,7 @@ def measure(
     Raises:
         RuntimeError: if a segmentation has another shape than the volume.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     files = volume_files(dataset_dir, num_candidates, size, folder / "phantoms")
     whole = min(files, key=lambda path: abs(nibabel.load(path).shape[2] - NUM_SLICES))
     settings = {"device": harness.default_device(), "pictures": False, **(settings or {})}

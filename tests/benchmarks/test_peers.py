@@ -391,6 +391,12 @@ def test_inference_beside_the_predictor(tmp_path):
         assert entry["measured"] == min(factors) and entry["at_least"] == 1
 
 
+def test_inference_of_a_volume_of_acdc(acdc_dir, tmp_path):
+    options = {"num_candidates": 1, "settings": SETTINGS, "repetitions": 1}
+    rows = segmentation.measure(Predictor(), tmp_path / "new", str(acdc_dir), **options)
+    assert {row["work"] for row in rows} == {"inference, a volume", "inference, its middle, one tile"}
+
+
 def test_a_segmentation_of_another_shape_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match=r"must have the shape of the volume, .* of nnU-Net, tiles 64 x 64\."):
         segment(Predictor(shift=1), tmp_path)

@@ -13,7 +13,9 @@ COPIES = 2
 @pytest.fixture(scope="module")
 def outcome():
     # In this process: starting others takes longer than everything else here.
-    return measure(num_volumes=2, copies=COPIES, num_workers=0, size=(40, 44), iterations=(5, 5))
+    return measure(
+        num_volumes=2, copies=COPIES, num_workers=0, size=(40, 44), iterations=(5, 5), ours=((4, 4, 1), (5, 5))
+    )
 
 
 def test_rows(outcome):
@@ -50,9 +52,18 @@ def test_thinning_out_changes_the_result_a_little(outcome):
 
 def test_targets(outcome):
     speed, difference = outcome["targets"]
-    assert speed["measured"] == outcome["rows"][4]["times full resolution"] and speed["at_least"] == 15
+    assert speed["measured"] == outcome["rows"][4]["times full resolution"] and speed["at_least"] == 30
     assert difference["measured"] == outcome["rows"][2]["difference %"] and difference["at_most"] == 1
     assert "2 phantoms (patient001, patient002)" in outcome["notes"][0]
+    assert "every 4th pixel along x and every 4th along y, in 2 levels of at most 5 iterations" in outcome["notes"][2]
+
+
+def test_ours_is_what_the_bundle_does(monkeypatch):
+    seen = []
+    cached = prepare._cached
+    monkeypatch.setattr(prepare, "_cached", lambda *arguments: seen.append(arguments[:2]) or cached(*arguments))
+    measure(num_volumes=1, copies=1, num_workers=0, size=(96, 100), iterations=(2,))
+    assert seen[1] == ((12, 12, 1), (50, 50, 50))
 
 
 def test_the_first_patients_are_taken(acdc_dir, tmp_path):
