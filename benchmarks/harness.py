@@ -30,22 +30,23 @@ import torch
 from common.records import write_record
 
 # In the order in which they are run and reported.
+# What a person waits for comes first.
 NAMES = (
+    "time_to_model",
+    "inference",
+    "folder",
+    "prepare",
+    "review",
+    "validation",
+    "peers",
+    "step",
     "global_loss",
     "local_loss",
-    "step",
     "pipeline",
     "precision",
     "without_bfloat16",
-    "prepare",
-    "inference",
-    "folder",
-    "review",
-    "peers",
     "scale",
     "ddp",
-    "time_to_model",
-    "validation",
     "strong_baseline",
     "robustness",
 )

@@ -88,7 +88,7 @@ def test_all_run_in_order_without_a_name(monkeypatch, capsys):
 def test_unknown_name(monkeypatch, call):
     monkeypatch.setattr(subprocess, "run", None)
     with pytest.raises(
-        ValueError, match=r"name must be one of global_loss, local_loss, .*, robustness, got 'steps'; choose"
+        ValueError, match=r"name must be one of time_to_model, inference, .*, robustness, got 'steps'; choose"
     ):
         call("steps")
 

@@ -63,7 +63,15 @@ def test_order_is_that_of_the_runs_and_a_gpu_follows_its_cpu(tmp_path):
     outcomes = [make_outcome(name) for name in ("step", "local_loss")]
     text = make_report(tmp_path, *outcomes, make_outcome("local_loss", device="NVIDIA H200"))
     titles = [line for line in text.splitlines() if line.startswith("## ")]
-    assert titles == ["## local_loss", "## local_loss_gpu", "## step", "## 50,000 subjects"]
+    assert titles == ["## step", "## local_loss", "## local_loss_gpu", "## 50,000 subjects"]
+
+
+def test_the_report_begins_with_how_many_targets_are_met(tmp_path):
+    text = make_report(tmp_path, make_outcome(), make_outcome("step", targets=[]))
+    head = [" ".join(line.split()) for line in text.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert head[0] == "| benchmark | about | targets met |" and len(head) == 4
+    assert head[2].startswith("| [step](#step) | A whole training step beside") and head[2].endswith("| 0 of 0 |")
+    assert head[3].startswith("| [local_loss](#local_loss) | ") and head[3].endswith("| 1 of 2 |")
 
 
 def test_costs_of_the_global_loss_are_drawn(tmp_path):
