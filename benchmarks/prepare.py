@@ -69,6 +69,7 @@ def measure(
     cpu = torch.device("cpu")
     processes = num_cores() if num_workers is None else max(1, num_workers)
     facts = read_facts(BUNDLE / FACTS_FILE)
+    assert facts.n4_shrink is not None  # the bundle of ACDC corrects its volumes
     shrink, fewer = ours or (facts.n4_shrink, facts.n4_iterations)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
