@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import pytest
@@ -39,6 +40,7 @@ def test_each_is_run_and_named_with_its_volumes(outcome):
             ("inference", False, True),
         ]
         * 2
+        + [("inference", True, False)]  # once more, to see where its time goes
     )
     assert [(row["what"], row["volumes"]) for row in result["rows"]] == [
         ("ranking", 4),
@@ -56,3 +58,10 @@ def test_targets_are_of_these_times(outcome):
     assert ranking == seconds["ranking"] and "rank 4 volumes" in result["targets"][0]["rule"]
     assert ratio == pytest.approx(seconds["uncertainty"] / seconds["segmentation"])
     assert page == pytest.approx((seconds["page"] - seconds["segmentation"]) / 2)
+
+
+def test_where_the_time_of_uncertainty_goes(outcome):
+    (note,) = outcome[0]["notes"]
+    whole, *parts = (float(seconds) for seconds in re.findall(r"(-?\d+\.\d+) s", note))
+    assert whole == pytest.approx(sum(parts), abs=0.05) and parts[0] > 0
+    assert "network" in note and "expected Dice" in note
