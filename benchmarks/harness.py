@@ -29,8 +29,7 @@ import torch
 
 from common.records import write_record
 
-# In the order in which they are run and reported.
-# What a person waits for comes first.
+# In the order in which they are run and reported: what a person waits for comes first.
 NAMES = (
     "time_to_model",
     "inference",

@@ -16,8 +16,8 @@ def keep_freed_memory() -> bool:
     """Make the allocator of the C library keep freed memory.
 
     By itself glibc maps every large tensor anew and gives it back when it is freed; the system then clears its pages,
-    one after another, as they are written to, which is several per cent of a training step on a CPU. The price is
-    memory: blocks that fit nothing any more stay, too, so this is for work that asks for the same sizes over and over.
+    one after another, as they are written to, in every step of a training. The price is memory: blocks that fit nothing
+    any more stay, too, so this is for work that asks for the same sizes over and over.
 
     Returns:
         Whether that was done: not with a C library other than glibc, and not if the environment sets its allocator.

@@ -51,9 +51,9 @@ class _Normalise(Function):
 
     @staticmethod
     def forward(context: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        zero, one = torch.zeros_like(weight), torch.ones_like(weight)
-        # Running averages are given to have the statistics in their type, and thrown away.
-        own_mean, own_variance = torch.batch_norm_update_stats(input, zero.clone(), one, 0.0)
+        # Running averages are given to have the statistics in their type; with momentum 0 they do not change.
+        unused = torch.zeros_like(weight), torch.ones_like(weight)
+        own_mean, own_variance = torch.batch_norm_update_stats(input, *unused, 0.0)
         processes = dist.get_world_size()
         mean = all_reduce(own_mean) / processes
         variance = all_reduce(own_variance + (own_mean - mean).square()) / processes

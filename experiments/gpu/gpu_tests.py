@@ -59,17 +59,8 @@ def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = st
     files = sorted(str(path) for path in marked if path.name != "test_gpu_kit.py")
     junit = Path(work).resolve() / "pytest.xml"
     # The usual options divide the tests among processes, by a package that this machine lacks; there is one GPU.
-    alone = ["-o", "addopts="]
-    options = [
-        *alone,
-        "-v",
-        "-m",
-        "gpu",
-        "--continue-on-collection-errors",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={junit}",
-    ]
+    options = ["-o", "addopts=", "-v", "-m", "gpu", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+    options.append(f"--junitxml={junit}")
     command = [sys.executable, "-m", "pytest", *options, *(["--collect-only"] if device == "cpu" else []), *files]
     log = Path(out) / "test.log"
     with log.open("w") as target:
