@@ -17,7 +17,7 @@ from .display import Display, displayed_volume, window
 from .files import atomic_file
 
 COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628")
-_PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 2.5, 0.3, 0.1, 0.55, 0.35  # inches, a panel's longer side first
+_PANEL, _LEFT, _RIGHT, _TOP, _LINE, _BOTTOM = 2.5, 0.3, 0.1, 0.4, 0.15, 0.35  # inches, a panel's longer side first
 _GAP = 0.03  # between panels, of their width
 _COMPRESSION = 1  # more takes as long as the drawing, and saves little
 
@@ -57,7 +57,8 @@ def draw_comparison(
     gap_width = max(1, round(_GAP * width))
     gap_height = max(1, round(gap_width / shown.aspect))
     pitch = height + gap_height, width + gap_width
-    figure, axis = _figure(len(rows), len(slices), pitch, shown.aspect, uncertainty is not None)
+    lines = title.count("\n") + 1
+    figure, axis = _figure(len(rows), len(slices), pitch, shown.aspect, uncertainty is not None, lines)
     strip = _side_by_side(shown.image[slices], *pitch)
     low, high = window(shown.image)
     axis.imshow(np.tile(strip, (len(rows), 1)), cmap="gray", vmin=low, vmax=high, aspect=shown.aspect)
@@ -95,12 +96,14 @@ def _side_by_side(tiles: np.ndarray, height: int, width: int) -> np.ndarray:
     return filled.transpose(1, 0, 2).reshape(height, -1)
 
 
-def _figure(rows: int, columns: int, pitch: tuple[int, int], aspect: float, bar: bool) -> tuple[Figure, Axes]:
-    """Make a figure, whose axes have room around them for names, title, legend and a bar of colours."""
+def _figure(
+    rows: int, columns: int, pitch: tuple[int, int], aspect: float, bar: bool, lines: int
+) -> tuple[Figure, Axes]:
+    """Make a figure, whose axes have room around them for names, lines of title, legend and a bar of colours."""
     height, width = pitch[0] * aspect, pitch[1]
     scale = _PANEL / max(height, width)
     inner = columns * width * scale * (1.2 if bar else 1.0), rows * height * scale
-    size = inner[0] + _LEFT + _RIGHT, inner[1] + _TOP + _BOTTOM
+    size = inner[0] + _LEFT + _RIGHT, inner[1] + _TOP + lines * _LINE + _BOTTOM
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     axis = figure.add_axes((_LEFT / size[0], _BOTTOM / size[1], inner[0] / size[0], inner[1] / size[1]))

@@ -64,6 +64,7 @@ def pictures(
     split = read_split(str(configs / "splits.json"), *_DRAW)
     labelled, test = split.labelled, split.test
     names = json.loads((configs / "inference.json").read_text(encoding="utf-8"))["class_names"]
+    version = commit()  # before the pictures, which are part of the repository, change
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         studies = root / "studies"
@@ -112,7 +113,7 @@ def pictures(
         )
         shrink_picture(path, path)
     result = {
-        "commit": commit(),
+        "commit": version,
         "weights_sha256": hashes,
         "labelled": labelled,
         "epochs": epochs,

@@ -109,6 +109,16 @@ def panels(figures):
     return lambda size=SHAPE[1::-1]: Panels(figures[-1], size)
 
 
+@pytest.mark.parametrize("title", ["one line", "two\nlines"])
+@pytest.mark.parametrize("shape", [SHAPE, (90, 30, 9)])
+def test_a_title_does_not_cover_the_names_of_slices(tmp_path, figures, title, shape):
+    path = tmp_path / "image.nii.gz"
+    save(path, make_image(shape), LPS)
+    draw_comparison(path, *make_maps(shape), NAMES, title, tmp_path / "a.png")
+    names = [text.get_window_extent().y1 for text in figures[0].axes[0].get_xticklabels()]
+    assert max(names) < figures[0]._suptitle.get_window_extent().y0
+
+
 def test_panels(tmp_path, figures, panels):
     image = make_image()
     draw(tmp_path, image, *make_maps())
