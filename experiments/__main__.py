@@ -17,6 +17,7 @@ from .studies.probe import probe
 from .studies.prostate_smoke import prostate_smoke
 from .studies.report_picture import report_picture
 from .studies.some_slices import some_slices
+from .studies.turns import turns
 from .weights import weights
 
 if __name__ == "__main__":
@@ -37,5 +38,6 @@ if __name__ == "__main__":
             "report_picture": report_picture,
             "some_slices": some_slices,
             "choosing": choosing,
+            "turns": turns,
         }
     )

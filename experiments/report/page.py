@@ -22,7 +22,14 @@ from .browser import write_browser_page
 from .figures import copy_pictures, curves_section, dice_figure, main_figure, pictures_section
 from .numbers import number_of
 from .runs import Group, read_groups
-from .studies import bias_field_section, choosing_section, embeddings_section, levers_section, probe_section
+from .studies import (
+    bias_field_section,
+    choosing_section,
+    embeddings_section,
+    levers_section,
+    probe_section,
+    turns_section,
+)
 from .summary import summary_of, with_summary
 from .tables import Line, comparison, select, table_name, table_of
 
@@ -145,7 +152,8 @@ def _pages(group: Group, problems: list[str]) -> dict[str, str]:
     if drawn := [part for part in (curves_section(group), pictures_section(group)) if part]:
         pages[_TRAINING] = ["# Training curves, and test volumes\n", *drawn]
     studies = []
-    for make in (embeddings_section, probe_section, bias_field_section, choosing_section, levers_section):
+    sections = embeddings_section, probe_section, bias_field_section, choosing_section, turns_section, levers_section
+    for make in sections:
         try:
             studies.append(make(group))
         except ResultError as error:

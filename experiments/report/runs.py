@@ -12,7 +12,7 @@ from release.results import EVALUATIONS, MAIN_EVALUATION, ResultError
 from ..grid import SCHEDULES, Cell, Schedule
 from ..results import cell_of, read_any_result
 
-CHOOSING, PROBE, LEVERS = "choosing.json", "probe.json", "levers.json"
+CHOOSING, PROBE, LEVERS, TURNS = "choosing.json", "probe.json", "levers.json", "turns.json"
 """The file beside the results that is none of them."""
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")
 
@@ -79,7 +79,7 @@ def read_groups(root: Path) -> tuple[list[Group], list[str]]:
     runs: list[Run] = []
     problems: list[str] = []
     for path in sorted(root.glob("*/*/*.json")):
-        if path.name not in (CHOOSING, PROBE, LEVERS):
+        if path.name not in (CHOOSING, PROBE, LEVERS, TURNS):
             try:
                 runs.append(_read_run(path))
             except ResultError as error:

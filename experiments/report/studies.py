@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from release.values import check_share, check_text
 from ..plots import draw_choices
 from .figures import terms_of
 from .numbers import number_of, spread_of
-from .runs import CHOOSING, LEVERS, PROBE, Group
+from .runs import CHOOSING, LEVERS, PROBE, TURNS, Group
 
 _RULES = ("medoids", "farthest", "densest")
 _MAKE_AGAIN = "move it away and make it again"
@@ -132,6 +133,51 @@ def choosing_section(group: Group) -> str:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, "", f"![Dice by what was labelled]({group.link(picture)})\n"])
+
+
+def turns_section(group: Group) -> str:
+    """Show what `python -m experiments turns` has written."""
+    path = group.folder / TURNS
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        test = content["test"]
+        names = list(content["networks"][0]["cases"])
+        lines = [
+            "## How sure the network is\n",
+            "Written by `python -m experiments turns --dataset_dir DIR --checkpoints \"{'NAME': FILE, ...}\" --output "
+            "FILE`: rank correlation of expected and true Dice (mean over the structures) on the patients that are in "
+            "none of the lists, and in brackets the mean absolute error. The expectation is the mean Dice between the "
+            "segmentations of slices turned by so many degrees, two by two; the bundles take those of the first "
+            "column.\n",
+            f"| network | {' | '.join(check_text(name, 'a case') for name in names)} |",
+            f"|---|{'---|' * len(names)}",
+        ]
+        for network in content["networks"]:
+            cells = [_agreement(network["cases"][name]) for name in names]
+            lines.append(f"| {check_text(network['name'], 'a name')} | {' | '.join(cells)} |")
+        structures = ", ".join(
+            f"{check_text(name, 'a structure')} {_agreement(values)}" for name, values in test["calibration"].items()
+        )
+        caught = ", ".join(
+            f"{int(row['worst_caught'])} of the {int(row['number'])} worst among the {int(row['number'])} least sure "
+            f"(by chance {float(row['caught_by_chance']):.1f})"
+            for row in test["look_at"]
+        )
+        number = int(test["calibration"]["mean"]["number"])
+        lines += [
+            "",
+            f"The first network on the {number} test volumes: {structures}. {caught[0].upper() + caught[1:]}.",
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
+
+
+def _agreement(values: Mapping[str, Any]) -> str:
+    correlation = f"{float(values['rank_correlation']):.2f}"
+    return f"{correlation} ({number_of(check_share(values['mean_absolute_error'], 'mean_absolute_error'))})"
 
 
 def levers_section(group: Group) -> str:

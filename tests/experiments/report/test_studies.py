@@ -34,6 +34,23 @@ CHOOSING = {
         for name, dice in {"medoids": 0.5, "densest": 0.75, "random 1": 0.25, "random 2": 0.75, "paper c1": 0.5}.items()
     ],
 }
+TURNS = {
+    "networks": [
+        {
+            "name": "shipped",
+            "cases": {
+                "0 and 180": {"rank_correlation": 0.5, "mean_absolute_error": 0.0625},
+                "0 and 90": {"rank_correlation": -0.25, "mean_absolute_error": 0.125},
+            },
+        }
+    ],
+    "test": {
+        "calibration": {
+            name: {"number": 20, "rank_correlation": 0.75, "mean_absolute_error": 0.25} for name in ("RV", "mean")
+        },
+        "look_at": [{"number": 2, "worst_caught": 1, "caught_by_chance": 0.2}],
+    },
+}
 LEVERS = {
     "about": "On 23 patients.",
     "structures": ["RV", "Myo"],
@@ -58,6 +75,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     write_record(figures.parent / "levers.json", LEVERS)
     write_record(figures.parent / "choosing.json", CHOOSING)
     write_record(figures / "bias_field.json", BIAS_FIELD)
+    write_record(figures.parent / "turns.json", TURNS)
     text = make_report(tmp_path)
     assert "| every 4th | 1.000 | 0.0 | .8900 |\n| none | – | 12.5 | .8875 |" in text and "`beef`" in text
     assert "On 23 patients." in text
@@ -69,11 +87,14 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "| encoder | .250 | 1.000 | .125 |" in text
     assert "with `steps` 200: Dice over the 23 patients" in text
     assert "| 1 | .500 (1 of 2) | – | .750 (1 of 2) | .500 ± .354 (2) | .500 (1) |" in text
+    assert "| network | 0 and 180 | 0 and 90 |" in text and "| shipped | 0.50 (.062) | -0.25 (.125) |" in text
+    assert "on the 20 test volumes: RV 0.75 (.250), mean 0.75 (.250). 1 of the 2 worst among the 2 least sure" in text
     assert "(figures/choosing.png)" in text and (figures / "choosing.png").is_file()
 
 
 @pytest.mark.parametrize(
-    "name", ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json", "choosing.json"]
+    "name",
+    ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json", "choosing.json", "turns.json"],
 )
 @pytest.mark.parametrize(
     "content",
@@ -86,6 +107,7 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     write_record(folder / "probe.json", PROBE)
     write_record(folder / "levers.json", LEVERS)
     write_record(folder / "choosing.json", CHOOSING)
+    write_record(folder / "turns.json", TURNS)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
     write_record(folder / "figures" / "bias_field.json", BIAS_FIELD)
     if isinstance(content, dict):
@@ -96,6 +118,11 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
         report(str(tmp_path))
     text = read_report(tmp_path)
     assert "Table 6" in text
-    shown = {"figures/embeddings.json": "by chance", "probe.json": "region match", "levers.json": "On 23 patients"}
+    shown = {
+        "figures/embeddings.json": "pre-training; by chance",
+        "probe.json": "region match",
+        "levers.json": "On 23 patients",
+    }
     shown |= {"figures/bias_field.json": "bias field correction", "choosing.json": "drawn at random"}
+    shown |= {"turns.json": "How sure"}
     assert {file for file, words in shown.items() if words in text} == {*shown} - {name}
