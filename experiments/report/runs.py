@@ -13,6 +13,8 @@ from ..grid import SCHEDULES, Cell, Schedule
 from ..results import cell_of, read_any_result
 
 CHOOSING, PROBE, LEVERS, TURNS = "choosing.json", "probe.json", "levers.json", "turns.json"
+STUDIES = (CHOOSING, PROBE, LEVERS, TURNS)
+"""Names of the files of single questions, which stand beside the results."""
 """The file beside the results that is none of them."""
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")
 
@@ -79,7 +81,7 @@ def read_groups(root: Path) -> tuple[list[Group], list[str]]:
     runs: list[Run] = []
     problems: list[str] = []
     for path in sorted(root.glob("*/*/*.json")):
-        if path.name not in (CHOOSING, PROBE, LEVERS, TURNS):
+        if path.name not in STUDIES:
             try:
                 runs.append(_read_run(path))
             except ResultError as error:
