@@ -14,8 +14,7 @@ from ..results import cell_of, read_any_result
 
 CHOOSING, PROBE, LEVERS, TURNS = "choosing.json", "probe.json", "levers.json", "turns.json"
 STUDIES = (CHOOSING, PROBE, LEVERS, TURNS)
-"""Names of the files of single questions, which stand beside the results."""
-"""The file beside the results that is none of them."""
+"""Names of the files beside the results that are none of them, but of single questions."""
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")
 
 
