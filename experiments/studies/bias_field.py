@@ -7,8 +7,6 @@ the case makes to the corrected image, and the Dice.
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -20,12 +18,13 @@ from monai.transforms import Compose
 from tqdm import tqdm
 
 from bundles.development import development
-from bundles.run import REPOSITORY, commit, load_config, run_config
+from bundles.run import commit, load_config
 from common.checkpoints import content_hash
 from common.records import write_record
 from common.transforms.n4 import N4BiasFieldCorrection, N4BiasFieldCorrectiond
 
-BUNDLE = REPOSITORY / "bundle_acdc"
+from .evaluation import BUNDLE, evaluate
+
 CASES: dict[str, tuple[tuple[int, int, int], tuple[int, ...]] | None] = {
     "every 4th pixel, 4 levels of 50": ((4, 4, 1), (50, 50, 50, 50)),
     "every 8th pixel, 4 levels of 50": ((8, 8, 1), (50, 50, 50, 50)),
@@ -106,7 +105,4 @@ def _difference(image: np.ndarray, other: np.ndarray) -> float:
 
 
 def _dice(settings: Mapping[str, Any], items: Sequence[Mapping[str, str]]) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        chosen = {"dataset#data": list(items), "overlap": None, "pictures": False, "output_dir": folder}
-        run_config(BUNDLE, "evaluate", quiet=True, **{**settings, **chosen})
-        return float(json.loads(Path(folder, "evaluation.json").read_text(encoding="utf-8"))["mean_dice"]["mean"])
+    return float(evaluate({**settings, "dataset#data": list(items), "overlap": None})["mean_dice"]["mean"])

@@ -6,8 +6,6 @@ development patients, which are in none of the paper's lists.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bundles.development import development
-from bundles.run import REPOSITORY, commit, load_config, run_config
+from bundles.run import commit, load_config
 from common.checkpoints import content_hash
-from common.engines import slice_inferer
 from common.engines.turned_inferer import HALF_TURN, TurnedInferer
 from common.expected_dice import calibration
 from common.records import write_record
 from common.transforms.uncertainty import ExpectedDiced
 
-BUNDLE = REPOSITORY / "bundle_acdc"
+from .evaluation import BUNDLE, evaluate
+
 CASES: dict[str, tuple[int, ...]] = {
     "0 and 180": HALF_TURN,
     "0 and 90": (0, 1),
@@ -79,7 +77,7 @@ def compare(
         config.get_parsed_content(name) for name in ("cached_preprocessing", "model", "class_names", "device")
     )
     num_classes, all_turns = len(class_names), max(CASES.values(), key=len)
-    inferer = TurnedInferer(slice_inferer(config.get_parsed_content("image_size")), all_turns)
+    inferer = TurnedInferer(config.get_parsed_content("inferer"), all_turns)
     expect = ExpectedDiced("pred", num_classes, largest_component=config.get_parsed_content("largest_component"))
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
     for item, dice in zip(items, true, strict=True):
@@ -96,15 +94,3 @@ def _of_turns(output: Tensor, num_classes: int, chosen: Sequence[int]) -> Tensor
     """Take some turns out of an output (K + T K, H, W, D) of all of them."""
     logits, *parts = output.split(num_classes)
     return torch.cat([logits, *(parts[index] for index in chosen)])
-
-
-def evaluate(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `evaluate.json` measures with these values.
-
-    Args:
-        settings: by id.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        run_config(BUNDLE, "evaluate", quiet=True, **{**settings, "pictures": False, "output_dir": folder})
-        found: dict[str, Any] = json.loads(Path(folder, "evaluation.json").read_text(encoding="utf-8"))
-        return found
