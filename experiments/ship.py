@@ -189,11 +189,12 @@ def _beside(weights: Mapping[str, Mapping[str, Any]]) -> str:
         if "result" in entry and name != _MODEL:
             result = read_any_result(REPOSITORY / entry["result"])
             evaluation, cell = result["evaluations"][MAIN_EVALUATION], cell_of(result)
-            number = "all of the split" if cell.num_labelled == "all" else cell.num_labelled
+            of_all = "all of the split, and with them those that the recipe was chosen on"
+            number = of_all if cell.num_labelled == "all" else cell.num_labelled
             lines.append(
-                f"`{name}` was trained alike with other labelled volumes: {number} (draw {cell.draw}), {cell.lengths}. "
-                f"Its test Dice over the same volumes is {evaluation['mean_dice']['mean']:.3f}; `--checkpoint` chooses "
-                f"it (`{entry['result']}`).\n"
+                f"`{name}` was trained with other labelled volumes: {number} (draw {cell.draw}), recipe "
+                f'"{cell.recipe.name}", {cell.lengths}. Its test Dice over the same volumes is '
+                f"{evaluation['mean_dice']['mean']:.3f}; `--checkpoint` chooses it (`{entry['result']}`).\n"
             )
     return "\n".join(["", *lines])
 

@@ -16,6 +16,7 @@ from .results import EVALUATIONS, MAIN_EVALUATION, ResultError, metrics_of, pars
 
 MODEL = EVALUATIONS[MAIN_EVALUATION]
 _PRETRAINED = re.compile(r"pretrained_(\w+)\.pt")
+_NETWORK = re.compile(r"model(_\w+)?\.pt")
 _NAME = re.compile(r"bundle_[a-z0-9_]+")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
@@ -168,13 +169,13 @@ def check_metrics(bundle: Bundle) -> None:
 def _load(bundle: Bundle, name: str) -> None:
     network = load_config(bundle.folder, "train").get_parsed_content("network_def")
     models = bundle.folder / "models"
-    if name == MODEL:
+    if _NETWORK.fullmatch(name):
         load_model(network, models / name)
     elif match := _PRETRAINED.fullmatch(name):
         load_pretrained(network, models / name)  # nothing in it that the network lacks
         initialise(network, match[1], models)  # and all in it that fine-tuning asks for
     else:
-        raise ReleaseError(f"Its name must be {MODEL} or pretrained_encoder.pt and the like.")
+        raise ReleaseError(f"Its name must be {MODEL}, model_NAME.pt or pretrained_encoder.pt and the like.")
 
 
 def _committed(root: Path, path: str | None) -> str:

@@ -156,7 +156,7 @@ def test_a_further_network_is_put_beside_and_described(root):
     assert added["cell"] == "GD+recommended_all_c1_seed0" and added["result"] == f"results/{path.name}"
     card = (models / "README.md").read_text()
     assert f"| GD+recommended_all_c1_seed0, reduced | `{added['sha256']}` |" in card
-    assert "`model_all_labels.pt` was trained alike with other labelled volumes: all of the split (draw c1)" in card
+    assert "`model_all_labels.pt` was trained with other labelled volumes: all of the split, and with them" in card
     assert "Its test Dice over the same volumes is 0.800" in card and "Labelled volumes: 8 (draw c1)" in card
 
 

@@ -23,6 +23,7 @@ PARTS = {
     "pretrained_encoder.pt": ("encoder.",),
     "pretrained_encoder_decoder.pt": ("encoder.", "decoder.blocks.0.", "decoder.blocks.1.", "decoder.blocks.2."),
     "model.pt": ("",),
+    "model_all_labels.pt": ("",),
 }
 CELL = Cell("acdc", Pretraining("GD"), 1, "c1", 0, SCHEDULES["smoke"])
 DICE = {"RV": 0.5, "Myo": 0.25, "LV": 0.75, "mean": 0.5}

@@ -152,8 +152,8 @@ def test_weights_are_included(bundle, tmp_path):
     assert not (tmp_path / "out" / NAME / "large_files.json").exists()
 
 
-def test_pretrained_weights_can_be_listed_instead(bundle, released):
-    listed = ["pretrained_encoder.pt", "pretrained_encoder_decoder.pt"]
+def test_other_weights_can_be_listed_instead(bundle, released):
+    listed = [name for name in PARTS if name != "model.pt"]
     assert {path.name for path in (released / NAME / "models").glob("*.pt")} == {"model.pt"}
     assert read(released / NAME / "large_files.json")["large_files"] == [
         {
@@ -309,7 +309,7 @@ REFUSED = {
     "pickle": (put("model.pt", pickled), "model.pt does not fit .*not a file of weights that can be loaded safely"),
     "file of another name": (
         put("weights.pt", lambda path: save_atomically(UNet2d(num_classes=4).state_dict(), path)),
-        "weights.pt does not fit .*must be model.pt or pretrained_encoder.pt",
+        "weights.pt does not fit .*must be model.pt, model_NAME.pt or pretrained_encoder.pt",
     ),
     "no model card": (
         lambda bundle: (bundle / "models" / "README.md").unlink(),
