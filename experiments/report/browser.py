@@ -56,7 +56,7 @@ def write_browser_page(root: Path, groups: Sequence[Group]) -> None:
             layers = report.encode(_side_by_side([path for _, path in own]), [name for name, _ in own]) if own else None
             report.add(_case(group, run, layers))
         plots += [
-            Plot(path, f"{group.dataset.upper()}, {group.schedule.name}: {path.stem.replace('_', ' ')}", words)
+            Plot(path, f"{group.title}, {group.schedule.name}: {path.stem.replace('_', ' ')}", words)
             for start, words in _PLOTS.items()
             for path in sorted(group.figures.glob(f"{start}*.png"))
         ]
@@ -72,7 +72,7 @@ def write_browser_page(root: Path, groups: Sequence[Group]) -> None:
         {
             "Schedules": schedules,
             "Commits": {commit: _named(runs, commit) for commit in sorted({run.commit for _, run in runs})},
-            "Terms of the pictures": {group.dataset.upper(): terms_of(group).strip() for group in groups},
+            "Terms of the pictures": {group.title: terms_of(group).strip() for group in groups},
         },
     )
 
@@ -86,7 +86,7 @@ def _case(group: Group, run: Run, layers: dict | None) -> Case:
         "draw": run.cell.draw,
         "seed": run.cell.seed,
         "schedule": group.schedule.name,
-        "dataset": group.dataset.upper(),
+        "dataset": group.title,
     }
     volumes = {volume: {"Dice": number_of(dice)} for dice, volume in run.ranked}
     return Case(run.cell.name, values, layers, volumes, f"{run.device}; commit {run.commit}")

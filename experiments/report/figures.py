@@ -28,7 +28,7 @@ def main_figure(group: Group, folder: str) -> str:
 def dice_figure(lines: Sequence[Line], group: Group, number: int | str) -> str:
     """Draw Dice against the number of labelled volumes, if there is anything to compare."""
     drawn = _draw(lines, group, f"table{number}.png", f"{table_name(number)}, schedule {group.schedule.name}")
-    return f"![Dice by the number of labelled volumes]({drawn})\n" if drawn else ""
+    return f"![Dice by the number of labelled {group.items}]({drawn})\n" if drawn else ""
 
 
 def _draw(lines: Sequence[Line], group: Group, name: str, title: str) -> str:
@@ -91,7 +91,7 @@ def pictures_section(group: Group) -> str:
             rows.setdefault(f"{run.cell.row}, {run.number} labelled", []).append(entry)
     if not rows:
         return ""
-    parts = ["## Worst, median and best test volume of each row, draw c1\n", terms_of(group)]
+    parts = [f"## Worst, median and best of the test {group.items}, of each row, draw c1\n", terms_of(group)]
     for row, entries in rows.items():
         parts.append(f"| {row} |{' |' * (len(entries) - 1)}\n|{'---|' * len(entries)}\n| {' | '.join(entries)} |\n")
     return "\n".join(parts)
@@ -100,4 +100,4 @@ def pictures_section(group: Group) -> str:
 def terms_of(group: Group) -> str:
     """Say where the terms of the volumes are that are shown."""
     bundle = bundle_of(group.dataset).relative_to(REPOSITORY).as_posix()
-    return f"The terms of the volumes are in `{bundle}/docs/data_license.txt`.\n"
+    return f"The terms of the {group.items} are in `{bundle}/docs/data_license.txt`.\n"

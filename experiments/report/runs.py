@@ -15,6 +15,7 @@ from ..results import cell_of, read_any_result
 CHOOSING, PROBE, LEVERS, TURNS = "choosing.json", "probe.json", "levers.json", "turns.json"
 STUDIES = (CHOOSING, PROBE, LEVERS, TURNS)
 """Names of the files beside the results that are none of them, but of single questions."""
+_TITLES = {"mmwhs": "MM-WHS", "prostate": "MSD prostate", "cityscapes": "Cityscapes", "camvid": "CamVid"}
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")
 
 
@@ -59,6 +60,16 @@ class Group:
     dataset: str
     schedule: Schedule
     runs: Sequence[Run]
+
+    @property
+    def title(self) -> str:
+        """The dataset's name, as its owners write it."""
+        return _TITLES.get(self.dataset, self.dataset.upper())
+
+    @property
+    def items(self) -> str:
+        """What the dataset consists of, in one word."""
+        return "photographs" if any(run.iou for run in self.runs) else "volumes"
 
     @property
     def folder(self) -> Path:

@@ -92,7 +92,7 @@ def _of_dataset(groups: Sequence[Group]) -> str:
         compared = "the paper's" if schedule == full else f"shorter than the paper's: {full.lengths}"
         schedules.append(f'Schedule "{schedule.name}": {schedule.lengths} ({compared}).')
     lines = [
-        f"Dice on {groups[0].dataset.upper()} over {' or '.join(map(str, volumes))} test volumes, ± standard deviation "
+        f"Dice on {groups[0].title} over {' or '.join(map(str, volumes))} test volumes, ± standard deviation "
         "over runs. Their number is in brackets; where it differs, rows are of other draws. "
         f"{' '.join(schedules)}\n",
         f"| fine-tuning from | {' | '.join(f'{number} labelled' for number in _LABELLED)} |",
