@@ -68,7 +68,8 @@ def test_a_shorter_schedule_says_so_at_every_table(tmp_path, schedule):
 def test_every_dataset_and_schedule_has_its_section(tmp_path):
     cells = [make_cell("GD", schedule=schedule) for schedule in ("smoke", "full")]
     text = make_report(tmp_path, [(cell, 0.5) for cell in (*cells, make_cell("GD", dataset="prostate"))])
-    assert list(sections(text)) == ['ACDC, schedule "full"', 'ACDC, schedule "smoke"', 'MSD prostate, schedule "reduced"']
+    titles = ['ACDC, schedule "full"', 'ACDC, schedule "smoke"', 'MSD prostate, schedule "reduced"']
+    assert list(sections(text)) == titles
     assert "| 1 | GD | 1 (1 draw) | .600 | .500 | .600 | .700 | .579 | +0.021 |" in text
 
 
