@@ -39,14 +39,16 @@ def draw_dice(
     title: str,
     measured: Mapping[str, Mapping[int | str, Sequence[float]]],
     paper: Mapping[str, Mapping[int | str, float]],
+    items: str = "volumes",
 ) -> None:
-    """Draw test Dice against the number of labelled volumes: a line for each row, whose bars are standard deviations.
+    """Draw test Dice against the number of what is labelled: a line for each row, whose bars are standard deviations.
 
     Args:
         path: PNG file.
         title: of the figure.
-        measured: Dice of the runs, by row and number of labelled volumes.
+        measured: Dice of the runs, by row and number of labelled items.
         paper: what the paper has, in the same form; drawn as crosses of the row's colour.
+        items: what is labelled, in one word.
     """
     numbers = sorted({number for values in measured.values() for number in values}, key=labelled_order)
     figure = new_figure(7, 4)
@@ -62,10 +64,11 @@ def draw_dice(
         published = [number for number in numbers if number in paper.get(row, {})]
         crosses = [numbers.index(number) + offset for number in published]
         axes.plot(crosses, [paper[row][number] for number in published], "x", color=colour)
-    axes.plot([], [], "x", color="grey", label="the paper's")
+    if any(paper.values()):
+        axes.plot([], [], "x", color="grey", label="the paper's")
     axes.set_xticks(range(len(numbers)), [str(number) for number in numbers])
     axes.set_xlim(-0.5, len(numbers) - 0.5)
-    axes.set_xlabel("labelled volumes")
+    axes.set_xlabel(f"labelled {items}")
     axes.set_ylabel("test Dice")
     figure.suptitle(title, fontsize=9)
     axes.grid(axis="y", linewidth=0.3)

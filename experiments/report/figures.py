@@ -42,7 +42,7 @@ def _draw(lines: Sequence[Line], group: Group, name: str, title: str) -> str:
     if len(measured) < 2:
         return ""
     path = group.figures / name
-    draw_dice(path, f"{title}: {title_of(MAIN_EVALUATION)}", measured, paper)
+    draw_dice(path, f"{title}: {title_of(MAIN_EVALUATION)}", measured, paper, group.items)
     return group.link(path)
 
 

@@ -43,6 +43,12 @@ def test_dice_by_number_of_labelled_volumes(tmp_path, figures):
     assert (tmp_path / "dice.png").stat().st_size < 200_000
 
 
+def test_dice_of_photographs_that_the_paper_has_not(tmp_path, figures):
+    draw_dice(tmp_path / "dice.png", "title", {"GR": {25: [0.5]}}, {"GR": {}}, "photographs")
+    assert figures["dice.png"].axes[0].get_xlabel() == "labelled photographs"
+    assert [text.get_text() for text in figures["dice.png"].legends[0].get_texts()] == ["GR"]
+
+
 def test_training_curves(tmp_path, figures):
     run = [(50.0, 0.1), (100.0, 0.3)]
     draw_training_curves(tmp_path / "curves.png", "title", {2: {"GD": [run]}, 1: {"random": [run, run], "GD": [run]}})
