@@ -18,11 +18,11 @@ def test_dice_is_drawn_where_there_is_something_to_compare(tmp_path, drawn):
     runs = [(make_cell("GD", number, draw), 0.5) for number in (1, 2) for draw in ("c1", "c2")]
     text = make_report(tmp_path, [*runs, (make_cell("random", "all"), 0.7), (make_cell("random"), 0.2)])
     assert sorted(drawn) == ["main.png", "table6.png"]
-    _, measured, paper = drawn["table6.png"]
+    _, measured, paper, items = drawn["table6.png"]
     expected = {"random": {1: [0.3], "all": [0.8]}, "GD": {1: [0.6, 0.6], 2: [0.6, 0.6]}}
     assert {row: {n: pytest.approx(dice) for n, dice in values.items()} for row, values in measured.items()} == expected
     assert (paper["random"], paper["GD"]) == ({"all": 0.912}, {1: 0.691, 2: 0.784, 8: 0.87})
-    assert "![Dice by the number of labelled volumes](figures/table6.png)" in text
+    assert "![Dice by the number of labelled volumes](figures/table6.png)" in text and items == "volumes"
     assert "](acdc/reduced/figures/main.png)" in text and list(drawn["main.png"][1]) == ["random", "GD"]
 
 
