@@ -158,11 +158,16 @@ def draw_choices(path: Path, choices: Mapping[int, Mapping[str, float]]) -> None
     axes = figure.subplots()
     marks = {"random": ("0.6", "o"), "paper": ("#0b4f7a", "s")}
     for place, dice in enumerate(choices.values()):
+        rules: dict[float, list[str]] = {}  # rules that choose the same share a mark
         for name, value in dice.items():
-            colour, mark = marks.get(name.split()[0], ("#c0392b", "_"))
-            axes.scatter(place, value, color=colour, marker=mark, s=30, alpha=0.8, linewidths=1.2)
-            if name.split()[0] not in marks:
-                axes.annotate(name, (place, value), xytext=(10, -3), textcoords="offset points", fontsize=8)
+            if name.split()[0] in marks:
+                colour, mark = marks[name.split()[0]]
+                axes.scatter(place, value, color=colour, marker=mark, s=30, alpha=0.8, linewidths=1.2)
+            else:
+                rules.setdefault(value, []).append(name)
+        for value, names in rules.items():
+            axes.scatter(place, value, color="#c0392b", marker="_", s=60, linewidths=2)
+            axes.annotate(", ".join(names), (place, value), xytext=(10, -3), textcoords="offset points", fontsize=8)
     for label, (colour, mark) in {"drawn at random": marks["random"], "the paper's draws": marks["paper"]}.items():
         axes.scatter([], [], color=colour, marker=mark, s=30, label=label)
     axes.set_xticks(range(len(choices)), [str(number) for number in choices])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import experiments.plots as module
-from experiments.plots import draw_dice, draw_training_curves, labelled_order
+from experiments.plots import draw_choices, draw_dice, draw_training_curves, labelled_order
 
 
 @pytest.fixture
@@ -47,6 +47,13 @@ def test_dice_of_photographs_that_the_paper_has_not(tmp_path, figures):
     draw_dice(tmp_path / "dice.png", "title", {"GR": {25: [0.5]}}, {"GR": {}}, "photographs")
     assert figures["dice.png"].axes[0].get_xlabel() == "labelled photographs"
     assert [text.get_text() for text in figures["dice.png"].legends[0].get_texts()] == ["GR"]
+
+
+def test_rules_that_choose_the_same_share_a_name(tmp_path, figures):
+    dice = {"medoids": 0.7, "farthest": 0.7, "densest": 0.8, "random 1": 0.75, "paper c1": 0.6}
+    draw_choices(tmp_path / "choosing.png", {1: dice})
+    (axes,) = figures["choosing.png"].axes
+    assert {text.get_text(): text.xy for text in axes.texts} == {"medoids, farthest": (0, 0.7), "densest": (0, 0.8)}
 
 
 def test_training_curves(tmp_path, figures):
