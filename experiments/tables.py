@@ -80,7 +80,12 @@ _STREETS = [
     (Pretraining(), PHOTOGRAPH_RECIPES[RECOMMENDED]),
 ]
 _STREETS_REMARKS: dict[str, Any] = {
-    "further_gains": [("random+recommended", "GR+LR+recommended")],
+    "further_gains": [
+        ("GR", "GR+LR"),
+        ("GR+LR", "GR+LR+mixup"),
+        ("GR+LR", "GR+LR+recommended"),
+        ("random+recommended", "GR+LR+recommended"),
+    ],
     "notes": (
         "Dice of each class over all test photographs together, then the mean over classes; IoU alike. Numbers are of "
         "labelled photographs. `mixup`: Mixup with α = 0.1. `recommended`: the defaults of the bundle's `train.json`."
