@@ -16,7 +16,7 @@ from bundles.places import RUNS
 from bundles.run import commit, load_config
 from common.data.splits import draws_of, read_split
 from common.embeddings import embed_slices, volume_embeddings
-from common.records import write_record
+from common.records import read_record, write_record
 from common.selection import rank
 
 from ..cells import bundle_of
@@ -37,7 +37,8 @@ def choosing(
 ) -> None:
     """Train on the volumes that each rule chooses, and evaluate on the patients that are in none of the lists.
 
-    What is finished is not run again, and equal choices are trained once. After each training the file is written anew.
+    What the file has, and what is finished in its folder, is not run again; equal choices are trained once. After each
+    training the file is written anew.
 
     Args:
         dataset_dir: the ACDC folder.
@@ -46,6 +47,9 @@ def choosing(
         random_draws: how many draws at random there are of each number.
         runs_dir: gets a folder for each training; `runs/choosing` if empty.
         **settings: values of further ids of `train.json`, such as `steps`.
+
+    Raises:
+        ValueError: if the file is of a run with other settings.
     """
     root = Path(runs_dir).resolve() if runs_dir else RUNS / "choosing"
     bundle = bundle_of("acdc")
@@ -53,14 +57,31 @@ def choosing(
     own = {"train": settings, "evaluate": {"dataset#data": held_out, "overlap": None, "pictures": False}}
     config = load_config(bundle, "select", dataset_dir=str(dataset_dir))
     choices = choices_of(config, numbers if isinstance(numbers, Sequence) else [numbers], random_draws)
-    record: dict[str, Any] = {"commit": commit(), "settings": settings, "volumes": len(held_out), "choices": []}
+    record = {"commit": commit(), "settings": settings, "volumes": len(held_out)}
+    rows = _rows(Path(output), settings)
+    known = {tuple(sorted(row["labelled"])): row["dice"] for row in rows.values()}
     for (number, name), ids in choices.items():
-        folder = root / "_".join([str(number), *(id_.removeprefix("patient") for id_ in sorted(ids))])
+        labelled = tuple(sorted(ids))
+        folder = root / "_".join([str(number), *(id_.removeprefix("patient") for id_ in labelled)])
         logger.info(f"{number} labelled, {name}: {', '.join(ids)}.")
-        point = measure(bundle, folder, str(dataset_dir), 0, tuple(sorted(ids)), own)
-        record["choices"].append({"number": number, "name": name, "labelled": list(ids), "dice": point.mean})
-        write_record(Path(output), record)
+        if labelled not in known:
+            known[labelled] = measure(bundle, folder, str(dataset_dir), 0, labelled, own).mean
+        rows[number, name] = {"number": number, "name": name, "labelled": list(ids), "dice": known[labelled]}
+        write_record(Path(output), {**record, "choices": list(rows.values())})
     print(f"Wrote {output}.")
+
+
+def _rows(path: Path, settings: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, Any]]:
+    """Return the rows of the file by number of volumes and name; none if there is no file."""
+    if not path.is_file():
+        return {}
+    record = read_record(path, "delete it to measure all again")
+    if record["settings"] != settings:
+        raise ValueError(
+            f"{path} must be of a run with the same settings, {dict(settings)}, got {record['settings']}: name another "
+            "output, or delete the file."
+        )
+    return {(row["number"], row["name"]): row for row in record["choices"]}
 
 
 def choices_of(config: Any, numbers: Sequence[int], random_draws: int) -> dict[tuple[int, str], tuple[str, ...]]:

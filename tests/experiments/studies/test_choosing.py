@@ -61,7 +61,7 @@ def test_equal_choices_have_one_folder_and_the_file_grows(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "load_config", lambda *_, **settings: settings)
     monkeypatch.setattr(module, "choices_of", lambda *_: choices)
     choosing("data", str(output), runs_dir=str(tmp_path / "runs"), steps=7)
-    assert measured == [("2_001_002", 0), ("2_001_002", 1), ("1_009", 2)]
+    assert measured == [("2_001_002", 0), ("1_009", 2)]  # equal choices once
     record = json.loads(output.read_text())
     assert record["volumes"] == 1 and record["settings"] == {"steps": 7}
     assert record["choices"][0] == {
@@ -70,3 +70,9 @@ def test_equal_choices_have_one_folder_and_the_file_grows(tmp_path, monkeypatch)
         "labelled": ["patient002", "patient001"],
         "dice": 0.5,
     }
+    choices[8, "densest"] = ("patient003",)
+    choosing("data", str(output), runs_dir=str(tmp_path / "other"), steps=7)
+    assert measured[2:] == [("8_003", 3)]  # what the file has is not measured again
+    with pytest.raises(ValueError, match="same settings, {'steps': 8}, got {'steps': 7}: name another output"):
+        choosing("data", str(output), runs_dir=str(tmp_path / "other"), steps=8)
+    assert len(json.loads(output.read_text())["choices"]) == 4
