@@ -1,7 +1,7 @@
-"""Which volumes to label: ranked by how well the chosen ones stand for all, in the eyes of the pre-trained encoder.
+"""Which volumes to label: the most typical ones, in the eyes of the pre-trained encoder, of different neighbourhoods.
 
-The first is the most typical one, the medoid; each further one is that which brings the others nearest to some chosen
-one. This is the greedy form of k-medoids (facility location), so that the first n of a ranking are the ranking of n.
+With few labels typical images teach more than those at the margins (Hacohen, Dekel and Weinshall, "Active Learning on a
+Budget", 2022). `experiments/studies/choosing.py` compares this rule with others.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, str]
 _FEWEST = 2
+_NEIGHBOURS = 5
 
 
 class Ranking(NamedTuple):
@@ -41,34 +42,44 @@ class Ranking(NamedTuple):
 
     Attributes:
         order: indices of all that were not labelled.
-        distances: for each of them, the mean distance of all volumes to the nearest labelled or chosen one, once it is
-            chosen itself.
+        distances: of every volume, the mean distance to its nearest neighbours.
     """
 
     order: list[int]
     distances: list[float]
 
 
-def rank(distances: Tensor, labelled: Sequence[int] = ()) -> Ranking:
-    """Rank volumes by how much nearer the chosen ones come to all.
+def rank(distances: Tensor, labelled: Sequence[int] = (), number: int = 1) -> Ranking:
+    """Rank volumes: always the most typical of those that no labelled or chosen volume stands for.
+
+    The most typical one has the smallest mean distance to its five nearest neighbours (Hacohen, Dekel and Weinshall,
+    2022). In place of their clusters, a labelled or chosen volume stands for itself and its nearest neighbours, V /
+    (labelled + number) together. Once all are stood for, the volume that is farthest from the chosen ones follows.
 
     Args:
         distances: (V, V) between all volumes, symmetric, 0 on the diagonal.
         labelled: indices of volumes that are chosen already.
+        number: how many are to be chosen, from 1 to the number of the others.
     """
-    nearest = torch.full((len(distances),), torch.inf, dtype=distances.dtype)
+    count = len(distances)
+    share = count // (len(labelled) + number)
+    neighbours = distances.sort(dim=1).values[:, 1 : 1 + _NEIGHBOURS].mean(dim=1)
+    nearest = torch.full((count,), torch.inf, dtype=distances.dtype)
+    left, alone = torch.ones(2, count, dtype=torch.bool)  # not chosen, and not stood for
+
+    def take(index: int) -> None:
+        torch.minimum(nearest, distances[index], out=nearest)
+        left[index] = alone[index] = False
+        alone[distances[index].argsort(stable=True)[:share]] = False
+
     for index in labelled:
-        nearest = torch.minimum(nearest, distances[index])
+        take(index)
     order: list[int] = []
-    means: list[float] = []
-    left = [index for index in range(len(distances)) if index not in set(labelled)]
-    while left:
-        after = torch.minimum(nearest, distances[left]).mean(dim=1)
-        best = int(after.argmin())
-        means.append(float(after[best]))
-        order.append(left.pop(best))
-        nearest = torch.minimum(nearest, distances[order[-1]])
-    return Ranking(order, means)
+    while left.any():
+        best = neighbours.where(alone, torch.inf).argmin() if alone.any() else nearest.where(left, -torch.inf).argmax()
+        order.append(int(best))
+        take(order[-1])
+    return Ranking(order, neighbours.tolist())
 
 
 class Selection:
@@ -141,7 +152,7 @@ class Selection:
         embeddings = volume_embeddings(embed_slices(network, slices, precision), slices.starts, num_partitions)
         distances = torch.cdist(embeddings.double(), embeddings.double(), compute_mode="donot_use_mm_for_euclid_dist")
         known = [slices.ids.index(id_) for id_ in labelled]
-        ranking = rank(distances, known)
+        ranking = rank(distances, known, self.number)
         chosen = ranking.order[: self.number]
         ids = [*labelled, *(slices.ids[index] for index in chosen)]
         rows = _rows(slices.ids, {item["id"]: item["image"] for item in items}, distances, ranking, known, self.number)
@@ -188,17 +199,16 @@ def _rows(
     """Return the rows of the table: labelled volumes, then all others by their rank."""
     states = ["labelled"] * len(labelled) + ["chosen"] * number + ["left"] * (len(ids) - len(labelled) - number)
     ranks = [None] * len(labelled) + list(range(1, len(ranking.order) + 1))
-    means = [None] * len(labelled) + ranking.distances
     taken = [*labelled, *ranking.order[:number]]
     rows = []
-    for index, state, place, mean in zip([*labelled, *ranking.order], states, ranks, means, strict=True):
+    for index, state, place in zip([*labelled, *ranking.order], states, ranks, strict=True):
         nearest = min(taken, key=lambda other: float(distances[index, other]))
         rows.append(
             {
                 "rank": place,
                 "id": ids[index],
                 "state": state,
-                "mean_distance_of_all": mean,
+                "distance_to_neighbours": ranking.distances[index],
                 "nearest": ids[nearest],
                 "distance_to_nearest": float(distances[index, nearest]),
                 "image": images[ids[index]],

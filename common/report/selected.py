@@ -20,7 +20,7 @@ _MOST_SHOWN = 100
 _COLUMNS = (
     Column("rank", "rank"),
     Column("state", "state"),
-    Column("mean_distance_of_all", "mean distance of all to the chosen"),
+    Column("distance_to_neighbours", "mean distance to its neighbours"),
     Column("nearest", "nearest chosen"),
     Column("distance_to_nearest", "distance to it"),
 )
@@ -54,7 +54,7 @@ def write_selection_page(
     report.write(
         path,
         f"Which {plural} to label next: {few(chosen)}",
-        f"{counted(len(rows), display.noun)}, by how well the chosen ones stand for all in the encoder's eyes",
+        f"{counted(len(rows), display.noun)}, typical ones of different neighbourhoods first, in the encoder's eyes",
         _COLUMNS,
         "rank",
         [("chosen", number(len(chosen))), ("labelled already", number(labelled)), (plural, number(len(rows)))],

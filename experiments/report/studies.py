@@ -15,7 +15,7 @@ from .figures import terms_of
 from .numbers import number_of, spread_of
 from .runs import CHOOSING, LEVERS, PROBE, TURNS, Group
 
-_RULES = ("medoids", "farthest", "densest")
+_RULES = ("densest", "medoids", "farthest")
 _MAKE_AGAIN = "move it away and make it again"
 
 
@@ -112,7 +112,7 @@ def choosing_section(group: Group) -> str:
             "## Whether choosing what to label helps\n",
             "Written by `python -m experiments choosing --dataset_dir DIR --output FILE` with "
             f"{settings}: Dice over the {content['volumes']} patients that are in none of the lists, of the network "
-            "trained on the volumes that a rule chose among those to pre-train on. `medoids` is the rule of "
+            "trained on the volumes that a rule chose among those to pre-train on. `densest` is the rule of "
             "`select.json`. In brackets: how many of the draws at random are worse.\n",
             f"| labelled | {' | '.join(_RULES)} | drawn at random | the paper's draws |",
             f"|---|{'---|' * len(_RULES)}---|---|",

@@ -24,8 +24,6 @@ from ..curve import measure
 
 logger = logging.getLogger(__name__)
 
-_NEIGHBOURS = 5
-
 
 def choosing(
     dataset_dir: str,
@@ -110,21 +108,38 @@ def choices_of(config: Any, numbers: Sequence[int], random_draws: int) -> dict[t
     return found
 
 
-def medoids(distances: Tensor, number: int) -> list[int]:
-    """Choose greedily what brings all volumes nearest to a chosen one: the rule of `select.json`.
+def densest(distances: Tensor, number: int) -> list[int]:
+    """Choose the typical ones of different neighbourhoods: the rule of `select.json`.
 
     Args:
         distances: (V, V) between all volumes, symmetric, 0 on the diagonal.
         number: of volumes to choose, at most V.
     """
-    return rank(distances).order[:number]
+    return rank(distances, (), number).order[:number]
+
+
+def medoids(distances: Tensor, number: int) -> list[int]:
+    """Choose greedily what brings all volumes nearest to a chosen one (k-medoids, or facility location).
+
+    Args:
+        distances: see `densest`.
+        number: see there.
+    """
+    chosen = list[int]()
+    nearest = torch.full((len(distances),), torch.inf, dtype=distances.dtype)
+    while len(chosen) < number:
+        means = torch.minimum(nearest, distances).mean(dim=1)
+        means[chosen] = torch.inf
+        chosen.append(int(means.argmin()))
+        nearest = torch.minimum(nearest, distances[chosen[-1]])
+    return chosen
 
 
 def farthest(distances: Tensor, number: int) -> list[int]:
     """Choose the medoid, then always the volume that is farthest from the chosen ones (Gonzalez, 1985).
 
     Args:
-        distances: see `medoids`.
+        distances: see `densest`.
         number: see there.
     """
     chosen = [int(distances.mean(dim=1).argmin())]
@@ -133,26 +148,5 @@ def farthest(distances: Tensor, number: int) -> list[int]:
     return chosen
 
 
-def densest(distances: Tensor, number: int) -> list[int]:
-    """Choose the volume with the nearest neighbours, then always that of those that no chosen one is near to.
-
-    Typicality is the inverse of the mean distance to the nearest neighbours (Hacohen, Dekel and Weinshall, 2022). In
-    place of their clusters, the V / n nearest volumes of a chosen one are out of the choice.
-
-    Args:
-        distances: see `medoids`.
-        number: see there.
-    """
-    count = len(distances)
-    neighbours = distances.sort(dim=1).values[:, 1 : 1 + _NEIGHBOURS].mean(dim=1)
-    left, chosen = torch.ones(count, dtype=torch.bool), list[int]()
-    while len(chosen) < number:
-        chosen.append(int(neighbours.where(left, torch.inf).argmin()))
-        left[distances[chosen[-1]].argsort()[: count // number]] = False  # itself, and who is like it
-        if not left.any() and len(chosen) < number:  # the last ones: those that are farthest
-            left[distances[chosen].amin(dim=0).argmax()] = True
-    return chosen
-
-
-RULES: Mapping[str, Callable[[Tensor, int], list[int]]] = {"medoids": medoids, "farthest": farthest, "densest": densest}
+RULES: Mapping[str, Callable[[Tensor, int], list[int]]] = {"densest": densest, "medoids": medoids, "farthest": farthest}
 """What volumes are chosen by: of their distances and a number to indices."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 
 import pytest
 import torch
@@ -18,40 +18,43 @@ def distances_of(points):
     return torch.cdist(points, points)
 
 
-def cost(distances, chosen):
-    return float(distances[list(chosen)].min(dim=0).values.mean())
+def star(column, radius):
+    """Return a point and five around it."""
+    around = [(column + radius * math.sin(0.4 * math.pi * k), radius * math.cos(0.4 * math.pi * k)) for k in range(5)]
+    return [(column, 0.0), *around]
 
 
-def test_typical_first_then_what_covers_the_rest():
-    """Two groups on a line: the first choice is the middle one of all, the second in the other group."""
-    ranking = rank(distances_of([0.0, 1.0, 2.0, 3.0, 20.0, 21.0, 22.0]))
-    assert ranking.order[:2] == [3, 5]
-    assert ranking.distances[0] == pytest.approx((3 + 2 + 1 + 17 + 18 + 19) / 7)
-    assert ranking.distances[-1] == 0 and sorted(ranking.order) == list(range(7))
+PLACES = [*star(0.0, 1.0), *star(20.0, 1.5), (60.0, 0.0)]  # two groups with a middle each, and one far away
+
+
+def test_the_most_typical_first_then_that_of_another_neighbourhood():
+    ranking = rank(distances_of(PLACES), number=2)
+    assert ranking.order[:2] == [0, 6]
+    assert ranking.distances[0] == pytest.approx(1.0) and ranking.distances[6] == pytest.approx(1.5)
+    assert sorted(ranking.order) == list(range(len(PLACES)))
+
+
+def test_once_all_are_stood_for_the_farthest_follows():
+    assert rank(distances_of(PLACES), number=1).order[:2] == [0, 12]
 
 
 def test_what_is_labelled_counts():
-    distances = distances_of([0.0, 1.0, 2.0, 3.0, 20.0, 21.0, 22.0])
-    assert rank(distances, [5]).order[0] in (1, 2)  # the group of the labelled one is covered
-    assert 5 not in rank(distances, [5]).order
-    assert rank(distances, range(7)) == ([], [])
+    distances = distances_of(PLACES)
+    assert rank(distances, [10], number=1).order[0] == 0  # the group of the labelled one is stood for
+    assert rank(distances, [3], number=1).order[0] == 6
+    assert 10 not in rank(distances, [10]).order
+    assert rank(distances, range(len(PLACES))).order == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_each_choice_is_the_best_that_can_be_added(seed):
-    distances = distances_of(torch.rand(9, 3, generator=torch.Generator().manual_seed(seed)))
-    ranking = rank(distances, [4])
-    chosen = [4]
-    for index, mean in zip(ranking.order, ranking.distances, strict=True):
-        assert mean == pytest.approx(
-            min(cost(distances, [*chosen, other]) for other in range(9) if other not in chosen)
-        )
-        chosen.append(index)
-        assert cost(distances, chosen) == pytest.approx(mean)
-    # Greedy choices are near the best set of their size (Nemhauser: 1 - 1/e of what can be gained).
-    best = min(cost(distances, [4, *others]) for others in itertools.combinations([0, 1, 2, 3, 5, 6, 7, 8], 3))
-    gain = cost(distances, [4]) - ranking.distances[2]
-    assert gain >= 0.63 * (cost(distances, [4]) - best)
+@pytest.mark.parametrize("number", [1, 3, 8])
+def test_each_choice_is_the_most_typical_that_is_not_stood_for(number):
+    distances = distances_of(torch.rand(23, 3, generator=torch.Generator().manual_seed(number)))
+    ranking = rank(distances, [4], number)
+    share = 23 // (1 + number)
+    alone = set(range(23)) - set(distances[4].argsort()[:share].tolist())
+    for index in ranking.order[:number]:
+        assert index == min(alone, key=lambda other: distances[other].sort().values[1:6].sum())
+        alone -= set(distances[index].argsort()[:share].tolist())
 
 
 def test_equal_volumes_are_taken_in_their_order():

@@ -86,7 +86,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
     assert "| encoder | .250 | 1.000 | .125 |" in text
     assert "with `steps` 200: Dice over the 23 patients" in text
-    assert "| 1 | .500 (1 of 2) | – | .750 (1 of 2) | .500 ± .354 (2) | .500 (1) |" in text
+    assert "| 1 | .750 (1 of 2) | .500 (1 of 2) | – | .500 ± .354 (2) | .500 (1) |" in text
     assert "| network | 0 and 180 | 0 and 90 |" in text and "| shipped | 0.50 (.062) | -0.25 (.125) |" in text
     assert "on the 20 test volumes: RV 0.75 (.250), mean 0.75 (.250). 1 of the 2 worst among the 2 least sure" in text
     assert "(figures/choosing.png)" in text and (figures / "choosing.png").is_file()
