@@ -28,6 +28,7 @@ from .studies import (
     embeddings_section,
     levers_section,
     probe_section,
+    some_slices_section,
     turns_section,
 )
 from .summary import summary_of, with_summary
@@ -152,8 +153,15 @@ def _pages(group: Group, problems: list[str]) -> dict[str, str]:
     if drawn := [part for part in (curves_section(group), pictures_section(group)) if part]:
         pages[_TRAINING] = [f"# Training curves, and test {group.items}\n", *drawn]
     studies = []
-    sections = embeddings_section, probe_section, bias_field_section, choosing_section, turns_section, levers_section
-    for make in sections:
+    for make in (
+        embeddings_section,
+        probe_section,
+        bias_field_section,
+        choosing_section,
+        some_slices_section,
+        turns_section,
+        levers_section,
+    ):
         try:
             studies.append(make(group))
         except ResultError as error:

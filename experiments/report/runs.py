@@ -12,8 +12,9 @@ from release.results import EVALUATIONS, MAIN_EVALUATION, ResultError
 from ..grid import SCHEDULES, Cell, Schedule
 from ..results import cell_of, read_any_result
 
-CHOOSING, PROBE, LEVERS, TURNS = "choosing.json", "probe.json", "levers.json", "turns.json"
-STUDIES = (CHOOSING, PROBE, LEVERS, TURNS)
+CHOOSING, SOME_SLICES, PROBE = "choosing.json", "some_slices.json", "probe.json"
+LEVERS, TURNS = "levers.json", "turns.json"
+STUDIES = (CHOOSING, SOME_SLICES, PROBE, LEVERS, TURNS)
 """Names of the files beside the results that are none of them, but of single questions."""
 _TITLES = {"mmwhs": "MM-WHS", "prostate": "MSD prostate", "cityscapes": "Cityscapes", "camvid": "CamVid"}
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")

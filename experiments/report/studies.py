@@ -11,9 +11,10 @@ from release.results import ResultError
 from release.values import check_share, check_text
 
 from ..plots import draw_choices
+from ..studies.some_slices import WAYS
 from .figures import terms_of
-from .numbers import number_of, spread_of
-from .runs import CHOOSING, LEVERS, PROBE, TURNS, Group
+from .numbers import number_of, spread_of, with_error
+from .runs import CHOOSING, LEVERS, PROBE, SOME_SLICES, TURNS, Group
 
 _RULES = ("densest", "medoids", "farthest")
 _MAKE_AGAIN = "move it away and make it again"
@@ -104,15 +105,14 @@ def choosing_section(group: Group) -> str:
     content = _read_numbers(path)
     try:
         choices: dict[int, dict[str, float]] = {}
-        for choice in content["choices"]:
+        for choice in content["rows"]:
             dice = check_share(choice["dice"], "dice")
             choices.setdefault(int(choice["number"]), {})[check_text(choice["name"], "a choice")] = dice
-        settings = ", ".join(f"`{name}` {value}" for name, value in content["settings"].items()) or "the defaults"
         lines = [
             "## Whether choosing what to label helps\n",
             "Written by `python -m experiments choosing --dataset_dir DIR --output FILE` with "
-            f"{settings}: Dice over the {content['volumes']} patients that are in none of the lists, of the network "
-            "trained on the volumes that a rule chose among those to pre-train on. `densest` is the rule of "
+            f"{_settings(content)}: Dice over the {content['volumes']} patients that are in none of the lists, of the "
+            "network trained on the volumes that a rule chose among those to pre-train on. `densest` is the rule of "
             "`select.json`. In brackets: how many of the draws at random are worse.\n",
             f"| labelled | {' | '.join(_RULES)} | drawn at random | the paper's draws |",
             f"|---|{'---|' * len(_RULES)}---|---|",
@@ -133,6 +133,35 @@ def choosing_section(group: Group) -> str:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, "", f"![Dice by what was labelled]({group.link(picture)})\n"])
+
+
+def some_slices_section(group: Group) -> str:
+    """Show what `python -m experiments some_slices` has written."""
+    path = group.folder / SOME_SLICES
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        dice: dict[str, dict[str, float]] = {}
+        for row in content["rows"]:
+            draw, way = check_text(row["draw"], "a draw"), check_text(row["way"], "a way")
+            dice.setdefault(draw, {})[way] = check_share(row["dice"], "dice")
+        lines = [
+            "## Whether a slice of each of eight volumes is worth a volume\n",
+            "Written by `python -m experiments some_slices --dataset_dir DIR --output FILE` with "
+            f"{_settings(content)}: Dice over the {content['volumes']} test volumes, trained on one labelled slice of "
+            "each of eight volumes, at levels from base to apex, or on one whole volume.\n",
+            "| draw | eight slices | one volume |",
+            "|---|---|---|",
+        ]
+        for draw, of in dice.items():
+            cells = [number_of(of[way]) if way in of else "–" for way in WAYS]
+            lines.append(f"| {draw} | {' | '.join(cells)} |")
+        if gains := [of["slices"] - of["volume"] for of in dice.values() if len(of) == len(WAYS)]:
+            lines += ["", f"Eight slices less one volume, ± standard error: {with_error(gains)} ({len(gains)} pairs)."]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
 
 
 def turns_section(group: Group) -> str:
@@ -212,6 +241,11 @@ def _read_numbers(path: Path) -> dict[str, Any]:
         return read_record(path, _MAKE_AGAIN)
     except RecordError as error:
         raise ResultError(str(error)) from error
+
+
+def _settings(content: Mapping[str, Any]) -> str:
+    """Name the settings that a study was given."""
+    return ", ".join(f"`{name}` {value}" for name, value in content["settings"].items()) or "the defaults"
 
 
 def _damaged(path: Path, reason: object) -> ResultError:

@@ -16,11 +16,12 @@ from bundles.places import RUNS
 from bundles.run import commit, load_config
 from common.data.splits import draws_of, read_split
 from common.embeddings import embed_slices, volume_embeddings
-from common.records import read_record, write_record
+from common.records import write_record
 from common.selection import rank
 
 from ..cells import bundle_of
 from ..curve import measure
+from .rows import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def choosing(
     config = load_config(bundle, "select", dataset_dir=str(dataset_dir))
     choices = choices_of(config, numbers if isinstance(numbers, Sequence) else [numbers], random_draws)
     record = {"commit": commit(), "settings": settings, "volumes": len(held_out)}
-    rows = _rows(Path(output), settings)
+    rows = read_rows(Path(output), settings, "number", "name")
     known = {tuple(sorted(row["labelled"])): row["dice"] for row in rows.values()}
     for (number, name), ids in choices.items():
         labelled = tuple(sorted(ids))
@@ -65,21 +66,8 @@ def choosing(
         if labelled not in known:
             known[labelled] = measure(bundle, folder, str(dataset_dir), 0, labelled, own).mean
         rows[number, name] = {"number": number, "name": name, "labelled": list(ids), "dice": known[labelled]}
-        write_record(Path(output), {**record, "choices": list(rows.values())})
+        write_record(Path(output), {**record, "rows": list(rows.values())})
     print(f"Wrote {output}.")
-
-
-def _rows(path: Path, settings: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, Any]]:
-    """Return the rows of the file by number of volumes and name; none if there is no file."""
-    if not path.is_file():
-        return {}
-    record = read_record(path, "delete it to measure all again")
-    if record["settings"] != settings:
-        raise ValueError(
-            f"{path} must be of a run with the same settings, {dict(settings)}, got {record['settings']}: name another "
-            "output, or delete the file."
-        )
-    return {(row["number"], row["name"]): row for row in record["choices"]}
 
 
 def choices_of(config: Any, numbers: Sequence[int], random_draws: int) -> dict[tuple[int, str], tuple[str, ...]]:

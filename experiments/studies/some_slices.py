@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +12,63 @@ import nibabel
 import numpy as np
 
 from bundles.places import RUNS
+from bundles.run import commit
 from common.data.datalists import acdc
 from common.data.splits import read_split
+from common.records import write_record
 from common.transforms.labels import UNLABELLED
 
 from ..cells import bundle_of
 from ..curve import measure
+from .rows import read_rows
 
-_MANY, _ONE = 8, 1
-_WAYS = ("slices", "volume")
+logger = logging.getLogger(__name__)
+
+WAYS = {"slices": 8, "volume": 1}
+"""How many volumes are labelled in each way."""
 
 
-def some_slices(dataset_dir: str, output_dir: str = "", draw: str = "c1", way: str = "", **settings: Any) -> None:
+def some_slices(
+    dataset_dir: str,
+    output: str,
+    draws: str | Sequence[str] = ("c1", "c2", "c3"),
+    runs_dir: str = "",
+    **settings: Any,
+) -> None:
     """Train on ACDC both ways, and evaluate on the test volumes.
 
     The slice that is kept of the i-th of the eight volumes lies at i / 8 of those that show a structure, so that
-    together they show all levels of the heart. What is finished is not run again.
+    together they show all levels of the heart. What the file has, and what is finished in its folder, is not run again.
+    After each training the file is written anew.
 
     Args:
-        dataset_dir: holds ACDC.
-        output_dir: gets a folder for each way, with `result.json`; `runs/some_slices` if empty.
-        draw: of eight and of one volume, c1 to c3.
-        way: "slices" or "volume" runs one of the two only.
+        dataset_dir: the ACDC folder.
+        output: the JSON file.
+        draws: of eight and of one volume, c1 to c3.
+        runs_dir: gets a folder for each training; `runs/some_slices` if empty.
         **settings: values of further ids of `train.json`, such as `steps`.
 
     Raises:
-        ValueError: if there is no such way.
+        ValueError: if the file is of a run with other settings.
     """
-    if way not in ("", *_WAYS):
-        raise ValueError(f"way must be {' or '.join(_WAYS)}, or empty for both, got {way!r}.")
-    root = Path(output_dir).resolve() if output_dir else RUNS / "some_slices"
+    root = Path(runs_dir).resolve() if runs_dir else RUNS / "some_slices"
     bundle = bundle_of("acdc")
-    for name, number in zip(_WAYS, (_MANY, _ONE), strict=True):
-        if way not in ("", name):
-            continue
-        labelled = read_split(bundle / "configs" / "splits.json", number, draw).labelled
-        folder = str(Path(dataset_dir).resolve())
-        if name == "slices":
-            folder = str(keep_one_slice_each(Path(dataset_dir), labelled, root / f"data_{draw}"))
-        own = {"train": {**settings, "num_labelled": number, "draw": draw}, "evaluate": {}}
-        point = measure(bundle, root / f"{name}_{draw}", folder, 0, labelled, own)
-        logging.info(f"{name}, {draw}: test Dice {point.mean}.")
+    rows = read_rows(Path(output), settings, "draw", "way")
+    for draw in [draws] if isinstance(draws, str) else draws:
+        for way, number in WAYS.items():
+            if (draw, way) in rows:
+                continue
+            logger.info(f"{way}, {draw}.")
+            labelled = read_split(bundle / "configs" / "splits.json", number, draw).labelled
+            folder = Path(dataset_dir).resolve()
+            if way == "slices":
+                folder = keep_one_slice_each(folder, labelled, root / f"data_{draw}")
+            own = {"train": {**settings, "num_labelled": number, "draw": draw}, "evaluate": {"pictures": False}}
+            point = measure(bundle, root / f"{way}_{draw}", str(folder), 0, labelled, own)
+            rows[draw, way] = {"draw": draw, "way": way, "labelled": list(labelled), "dice": point.mean}
+            record = {"commit": commit(), "settings": settings, "volumes": len(point.volumes)}
+            write_record(Path(output), {**record, "rows": list(rows.values())})
+    print(f"Wrote {output}.")
 
 
 def keep_one_slice_each(source: Path, ids: tuple[str, ...], target: Path) -> Path:

@@ -29,7 +29,7 @@ BIAS_FIELD = {
 CHOOSING = {
     "settings": {"steps": 200},
     "volumes": 23,
-    "choices": [
+    "rows": [
         {"number": 1, "name": name, "labelled": ["patient001"], "dice": dice}
         for name, dice in {"medoids": 0.5, "densest": 0.75, "random 1": 0.25, "random 2": 0.75, "paper c1": 0.5}.items()
     ],
@@ -50,6 +50,17 @@ TURNS = {
         },
         "look_at": [{"number": 2, "worst_caught": 1, "caught_by_chance": 0.2}],
     },
+}
+SOME_SLICES = {
+    "settings": {},
+    "volumes": 20,
+    "rows": [
+        {"draw": "c1", "way": "slices", "dice": 0.75},
+        {"draw": "c1", "way": "volume", "dice": 0.5},
+        {"draw": "c2", "way": "slices", "dice": 0.5},
+        {"draw": "c2", "way": "volume", "dice": 0.5},
+        {"draw": "c3", "way": "slices", "dice": 0.25},
+    ],
 }
 LEVERS = {
     "about": "On 23 patients.",
@@ -74,6 +85,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     write_record(figures.parent / "probe.json", PROBE)
     write_record(figures.parent / "levers.json", LEVERS)
     write_record(figures.parent / "choosing.json", CHOOSING)
+    write_record(figures.parent / "some_slices.json", SOME_SLICES)
     write_record(figures / "bias_field.json", BIAS_FIELD)
     write_record(figures.parent / "turns.json", TURNS)
     text = make_report(tmp_path)
@@ -87,6 +99,9 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "| encoder | .250 | 1.000 | .125 |" in text
     assert "with `steps` 200: Dice over the 23 patients" in text
     assert "| 1 | .750 (1 of 2) | .500 (1 of 2) | – | .500 ± .354 (2) | .500 (1) |" in text
+    assert "with the defaults: Dice over the 20 test volumes" in text
+    assert "| c1 | .750 | .500 |\n| c2 | .500 | .500 |\n| c3 | .250 | – |" in text
+    assert "± standard error: +0.125 ± .125 (2 pairs)." in text
     assert "| network | 0 and 180 | 0 and 90 |" in text and "| shipped | 0.50 (.062) | -0.25 (.125) |" in text
     assert "on the 20 test volumes: RV 0.75 (.250), mean 0.75 (.250). 1 of the 2 worst among the 2 least sure" in text
     assert "(figures/choosing.png)" in text and (figures / "choosing.png").is_file()
@@ -94,7 +109,15 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["figures/embeddings.json", "figures/bias_field.json", "probe.json", "levers.json", "choosing.json", "turns.json"],
+    [
+        "figures/embeddings.json",
+        "figures/bias_field.json",
+        "probe.json",
+        "levers.json",
+        "choosing.json",
+        "some_slices.json",
+        "turns.json",
+    ],
 )
 @pytest.mark.parametrize(
     "content",
@@ -107,6 +130,7 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     write_record(folder / "probe.json", PROBE)
     write_record(folder / "levers.json", LEVERS)
     write_record(folder / "choosing.json", CHOOSING)
+    write_record(folder / "some_slices.json", SOME_SLICES)
     write_record(folder / "turns.json", TURNS)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
     write_record(folder / "figures" / "bias_field.json", BIAS_FIELD)
@@ -124,5 +148,5 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
         "levers.json": "On 23 patients",
     }
     shown |= {"figures/bias_field.json": "bias field correction", "choosing.json": "drawn at random"}
-    shown |= {"turns.json": "How sure"}
+    shown |= {"turns.json": "How sure", "some_slices.json": "Eight slices less one volume"}
     assert {file for file, words in shown.items() if words in text} == {*shown} - {name}

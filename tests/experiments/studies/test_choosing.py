@@ -45,7 +45,7 @@ def test_equal_choices_have_one_folder_and_the_file_grows(tmp_path, monkeypatch)
     measured = []
 
     def measure(bundle, folder, dataset_dir, order, labelled, settings):
-        known = json.loads(output.read_text())["choices"] if output.is_file() else []
+        known = json.loads(output.read_text())["rows"] if output.is_file() else []
         measured.append((folder.name, len(known)))
         assert settings["train"] == {"steps": 7} and settings["evaluate"]["dataset#data"] == [{"id": "held out"}]
         return Point(order, labelled, (), 0.5)
@@ -64,7 +64,7 @@ def test_equal_choices_have_one_folder_and_the_file_grows(tmp_path, monkeypatch)
     assert measured == [("2_001_002", 0), ("1_009", 2)]  # equal choices once
     record = json.loads(output.read_text())
     assert record["volumes"] == 1 and record["settings"] == {"steps": 7}
-    assert record["choices"][0] == {
+    assert record["rows"][0] == {
         "number": 2,
         "name": "medoids",
         "labelled": ["patient002", "patient001"],
@@ -75,4 +75,4 @@ def test_equal_choices_have_one_folder_and_the_file_grows(tmp_path, monkeypatch)
     assert measured[2:] == [("8_003", 3)]  # what the file has is not measured again
     with pytest.raises(ValueError, match="same settings, {'steps': 8}, got {'steps': 7}: name another output"):
         choosing("data", str(output), runs_dir=str(tmp_path / "other"), steps=8)
-    assert len(json.loads(output.read_text())["choices"]) == 4
+    assert len(json.loads(output.read_text())["rows"]) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import nibabel
 import numpy as np
 import pytest
@@ -30,18 +32,27 @@ def test_one_slice_is_kept_and_the_rest_is_the_same(phantom, tmp_path):
     assert keep_one_slice_each(phantom.dataset_dir, ids, tmp_path / "copy") == copy
 
 
-@pytest.mark.parametrize(("way", "ways"), [("", ["slices", "volume"]), ("volume", ["volume"])])
-def test_both_ways_are_trained(tmp_path, monkeypatch, way, ways):
+def test_both_ways_are_trained_once(tmp_path, monkeypatch):
     measured = []
 
     def measure(bundle, folder, dataset_dir, order, labelled, settings):
         measured.append((folder.name, len(labelled), settings["train"]["num_labelled"], settings["train"]["steps"]))
-        return Point(order, labelled, (), 0.5)
+        return Point(order, labelled, ({}, {}), 0.5)
 
     monkeypatch.setattr(module, "measure", measure)
     monkeypatch.setattr(module, "keep_one_slice_each", lambda source, ids, target: target)
-    some_slices("data", str(tmp_path), draw="c2", way=way, steps=7)
-    expected = {"slices": ("slices_c2", 8, 8, 7), "volume": ("volume_c2", 1, 1, 7)}
-    assert measured == [expected[name] for name in ways]
-    with pytest.raises(ValueError, match="way must be slices or volume"):
-        some_slices("data", str(tmp_path), way="both")
+    output = tmp_path / "some_slices.json"
+    some_slices("data", str(output), draws="c2", runs_dir=str(tmp_path), steps=7)
+    assert measured == [("slices_c2", 8, 8, 7), ("volume_c2", 1, 1, 7)]
+    some_slices("data", str(output), draws=["c2", "c3"], runs_dir=str(tmp_path), steps=7)
+    assert [name for name, *_ in measured[2:]] == ["slices_c3", "volume_c3"]
+    record = json.loads(output.read_text())
+    assert record["volumes"] == 2 and record["settings"] == {"steps": 7}
+    assert [(row["draw"], row["way"], len(row["labelled"])) for row in record["rows"]] == [
+        ("c2", "slices", 8),
+        ("c2", "volume", 1),
+        ("c3", "slices", 8),
+        ("c3", "volume", 1),
+    ]
+    with pytest.raises(ValueError, match="same settings, {}, got {'steps': 7}: name another output"):
+        some_slices("data", str(output))
