@@ -11,12 +11,11 @@ from release.results import ResultError
 from release.values import check_share, check_text
 
 from ..plots import draw_choices
-from ..studies.some_slices import WAYS
 from .figures import terms_of
 from .numbers import number_of, spread_of, with_error
 from .runs import CHOOSING, LEVERS, PROBE, SOME_SLICES, TURNS, Group
 
-_RULES = ("densest", "medoids", "farthest")
+_RULES, _WAYS = ("densest", "medoids", "farthest"), ("slices", "volume")
 _MAKE_AGAIN = "move it away and make it again"
 
 
@@ -155,9 +154,9 @@ def some_slices_section(group: Group) -> str:
             "|---|---|---|",
         ]
         for draw, of in dice.items():
-            cells = [number_of(of[way]) if way in of else "–" for way in WAYS]
+            cells = [number_of(of[way]) if way in of else "–" for way in _WAYS]
             lines.append(f"| {draw} | {' | '.join(cells)} |")
-        if gains := [of["slices"] - of["volume"] for of in dice.values() if len(of) == len(WAYS)]:
+        if gains := [of["slices"] - of["volume"] for of in dice.values() if len(of) == len(_WAYS)]:
             lines += ["", f"Eight slices less one volume, ± standard error: {with_error(gains)} ({len(gains)} pairs)."]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, error) from error
