@@ -49,7 +49,7 @@ class Ranking(NamedTuple):
     distances: list[float]
 
 
-def rank(distances: Tensor, labelled: Sequence[int] = (), number: int = 1) -> Ranking:
+def rank(distances: Tensor, labelled: Sequence[int], number: int) -> Ranking:
     """Rank volumes: always the most typical of those that no labelled or chosen volume stands for.
 
     The most typical one has the smallest mean distance to its five nearest neighbours (Hacohen, Dekel and Weinshall,

@@ -28,22 +28,22 @@ PLACES = [*star(0.0, 1.0), *star(20.0, 1.5), (60.0, 0.0)]  # two groups with a m
 
 
 def test_the_most_typical_first_then_that_of_another_neighbourhood():
-    ranking = rank(distances_of(PLACES), number=2)
+    ranking = rank(distances_of(PLACES), [], 2)
     assert ranking.order[:2] == [0, 6]
     assert ranking.distances[0] == pytest.approx(1.0) and ranking.distances[6] == pytest.approx(1.5)
     assert sorted(ranking.order) == list(range(len(PLACES)))
 
 
 def test_once_all_are_stood_for_the_farthest_follows():
-    assert rank(distances_of(PLACES), number=1).order[:2] == [0, 12]
+    assert rank(distances_of(PLACES), [], 1).order[:2] == [0, 12]
 
 
 def test_what_is_labelled_counts():
     distances = distances_of(PLACES)
-    assert rank(distances, [10], number=1).order[0] == 0  # the group of the labelled one is stood for
-    assert rank(distances, [3], number=1).order[0] == 6
-    assert 10 not in rank(distances, [10]).order
-    assert rank(distances, range(len(PLACES))).order == []
+    assert rank(distances, [10], 1).order[0] == 0  # the group of the labelled one is stood for
+    assert rank(distances, [3], 1).order[0] == 6
+    assert 10 not in rank(distances, [10], 1).order
+    assert rank(distances, range(len(PLACES)), 1).order == []
 
 
 @pytest.mark.parametrize("number", [1, 3, 8])
@@ -58,7 +58,7 @@ def test_each_choice_is_the_most_typical_that_is_not_stood_for(number):
 
 
 def test_equal_volumes_are_taken_in_their_order():
-    assert rank(torch.zeros(3, 3)).order == [0, 1, 2]
+    assert rank(torch.zeros(3, 3), [], 1).order == [0, 1, 2]
 
 
 def test_partitions_of_a_volume_stay_apart():
