@@ -12,6 +12,7 @@ from .ship import ship, ship_beside
 from .studies.bias_field import bias_field
 from .studies.choosing import choosing
 from .studies.figures import figures
+from .studies.local_stages import local_stages
 from .studies.place import place
 from .studies.probe import probe
 from .studies.prostate_smoke import prostate_smoke
@@ -29,6 +30,7 @@ if __name__ == "__main__":
             "probe": probe,
             "figures": figures,
             "place": place,
+            "local_stages": local_stages,
             "bias_field": bias_field,
             "report": report,
             "ship": ship,

@@ -155,7 +155,12 @@ TABLES: dict[int | str, Table] = {
             ]
         },
         baseline="GD",
-        further_gains=(("random+beyond", "GD+beyond"), ("random+recommended", "GD+recommended")),
+        further_gains=(
+            ("random+beyond", "GD+beyond"),
+            ("random+recommended", "GD+recommended"),
+            *(("GD+recommended", f"GD+{local}+recommended") for local in ("LR", "LE", "LX")),
+            ("GD+recomputed", "GD+LE+recomputed"),
+        ),
         notes=(
             "All rows have the same labelled volumes and are tested alike; rows of one initialisation have the same "
             "pre-training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. "

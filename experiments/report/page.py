@@ -27,6 +27,7 @@ from .studies import (
     choosing_section,
     embeddings_section,
     levers_section,
+    local_stages_section,
     probe_section,
     some_slices_section,
     turns_section,
@@ -156,6 +157,7 @@ def _pages(group: Group, problems: list[str]) -> dict[str, str]:
     for make in (
         embeddings_section,
         probe_section,
+        local_stages_section,
         bias_field_section,
         choosing_section,
         some_slices_section,

@@ -13,8 +13,8 @@ from ..grid import SCHEDULES, Cell, Schedule
 from ..results import cell_of, read_any_result
 
 CHOOSING, SOME_SLICES, PROBE = "choosing.json", "some_slices.json", "probe.json"
-LEVERS, TURNS = "levers.json", "turns.json"
-STUDIES = (CHOOSING, SOME_SLICES, PROBE, LEVERS, TURNS)
+LEVERS, LOCAL_STAGES, TURNS = "levers.json", "local_stages.json", "turns.json"
+STUDIES = (CHOOSING, SOME_SLICES, PROBE, LEVERS, LOCAL_STAGES, TURNS)
 """Names of the files beside the results that are none of them, but of single questions."""
 _TITLES = {"mmwhs": "MM-WHS", "prostate": "MSD prostate", "cityscapes": "Cityscapes", "camvid": "CamVid"}
 _INITIALISATIONS = ("random", "encoder", "encoder_decoder")

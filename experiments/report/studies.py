@@ -13,7 +13,7 @@ from release.values import check_share, check_text
 from ..plots import draw_choices
 from .figures import terms_of
 from .numbers import number_of, spread_of, with_error
-from .runs import CHOOSING, LEVERS, PROBE, SOME_SLICES, TURNS, Group
+from .runs import CHOOSING, LEVERS, LOCAL_STAGES, PROBE, SOME_SLICES, TURNS, Group
 
 _RULES, _WAYS = ("densest", "medoids", "farthest"), ("slices", "volume")
 _MAKE_AGAIN = "move it away and make it again"
@@ -54,8 +54,8 @@ def probe_section(group: Group) -> str:
         return ""
     lines = [
         "## What the maps of decoder block 3 hold, before fine-tuning\n",
-        "Written by `python -m experiments probe --output FILE`, whose help explains the three numbers; all are "
-        "measured on test patients.\n",
+        "Written by `python -m experiments probe --dataset_dir DIR --weights \"{'GD+LR': FILE, ...}\" --output FILE`, "
+        "whose help explains the three numbers; all are measured on test patients.\n",
         "| weights | region match | anatomy over place | probe Dice |",
         "|---|---|---|---|",
     ]
@@ -66,6 +66,32 @@ def probe_section(group: Group) -> str:
             numbers = " | ".join(number_of(check_share(row[key], key)) for key in keys)
             lines.append(f"| {row['start']} | {numbers} |")
     except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return "\n".join([*lines, ""])
+
+
+def local_stages_section(group: Group) -> str:
+    """Show what `python -m experiments local_stages` has written."""
+    path = group.folder / LOCAL_STAGES
+    if not path.is_file():
+        return ""
+    content = _read_numbers(path)
+    try:
+        dice: dict[str, dict[str, float]] = {}
+        for row in content["rows"]:
+            name, draw = check_text(row["strategy"], "a strategy"), check_text(row["draw"], "a draw")
+            dice.setdefault(draw, {})[name] = check_share(row["dice"], "dice")
+        names = list(next(iter(dice.values())))
+        lines = [
+            "## Which dense local stage\n",
+            "Written by `python -m experiments local_stages --dataset_dir DIR --runs_dir RUNS --output FILE`: Dice "
+            f"over the {content['volumes']} patients that are in none of the lists, of networks of one label that "
+            "started from each local stage (after GD) and had the recommended recipe.\n",
+            f"| draw | {' | '.join(names)} |",
+            f"|---|{'---|' * len(names)}",
+        ]
+        lines += [f"| {draw} | {' | '.join(number_of(of[name]) for name in names)} |" for draw, of in dice.items()]
+    except (LookupError, TypeError, ValueError, StopIteration) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, ""])
 

@@ -33,10 +33,13 @@ _GAINS = {
     ("GD+recomputed", "GD+frames"): "Unlabelled images of both phases",
     ("GD+recommended", "GD+LR+recommended"): "The paper's local pre-training, with the recommended recipe",
     (
-        "GD+recomputed",
-        "GD+LE+recomputed",
-    ): "Local pre-training with moved views (LE), with the recipe recommended before",
+        "GD+recommended",
+        "GD+LE+recommended",
+    ): "Dense local pre-training with moved views (LE), with the recommended recipe",
     ("GD+recommended", "GD+LX+recommended"): "The same across patients (LX), with the recommended recipe",
+    ("GD+recomputed", "GD+LE+recomputed"): "LE, with the recipe recommended before",
+    ("GD", "GD+LE"): "LE, with the paper's fine-tuning",
+    ("GD", "GD+LX"): "LX, with the paper's fine-tuning",
 }
 _LABELLED = (1, 2, 8)
 

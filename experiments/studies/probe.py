@@ -5,13 +5,14 @@ The local loss says nothing about that: with views that differ in intensity only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from bundles.run import REPOSITORY, commit, load_config
 from common.checkpoints import content_hash, load_pretrained
@@ -25,8 +26,8 @@ BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_BLOCKS, NUM_PARTITIONS, NUM_CLASSES = 3, 4, 4
 
 
-def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str = "") -> None:
-    """Compare the maps of decoder block 3: random decoder, pre-trained encoder, and encoder with decoder.
+def probe(dataset_dir: str, weights: Mapping[str, str], output: str = "", cache_dir: str = "") -> None:
+    """Compare the maps of decoder block 3: random, of a pre-trained encoder alone, and after each local pre-training.
 
     Three numbers for each, on the 20 test patients:
 
@@ -39,19 +40,20 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str =
 
     Args:
         dataset_dir: the ACDC folder.
-        weights_dir: the run folder of a local pre-training, which holds `pretrained_encoder_decoder.pt`.
+        weights: files `pretrained_encoder_decoder.pt` of local pre-trainings by the name of each; the encoder of the
+            first is measured with a random decoder as well.
         output: JSON file for the numbers; empty for none.
         cache_dir: preprocessed volumes are kept there; empty for the bundle's folder.
     """
     labelled, test, unlabelled = load_slices(dataset_dir, ("labelled", "test", "pretrain"), cache_dir)
     results: list[dict[str, Any]] = []
-    weights = Path(weights_dir) / "pretrained_encoder_decoder.pt"
-    for name, parts in (
-        ("random", ()),
-        ("encoder, random decoder", ("encoder.",)),
-        ("encoder and decoder", ("encoder.", *(f"decoder.blocks.{k}." for k in range(NUM_BLOCKS)))),
-    ):
-        network = load_network(weights if parts else None, unlabelled, parts)
+    encoder, blocks = "encoder.", tuple(f"decoder.blocks.{k}." for k in range(NUM_BLOCKS))
+    paths = {name: Path(path) for name, path in weights.items()}
+    starts: dict[str, tuple[Path | None, tuple[str, ...]]] = {"random": (None, ())}
+    starts["encoder, random decoder"] = next(iter(paths.values())), (encoder,)
+    starts |= {name: (path, (encoder, *blocks)) for name, path in paths.items()}
+    for name, (path, parts) in tqdm(starts.items(), desc="starts"):
+        network = load_network(path, unlabelled, parts)
         maps, targets = _maps(network, test)
         fit_maps, fit_targets = _maps(network, labelled)
         results.append(
@@ -62,10 +64,11 @@ def probe(dataset_dir: str, weights_dir: str, output: str = "", cache_dir: str =
                 "probe_dice": _probe_dice(fit_maps, fit_targets, maps, targets),
             }
         )
-        print(name, {key: round(value, 3) for key, value in results[-1].items() if key != "start"}, flush=True)
     if output:
-        content = {"commit": commit(), "weights_sha256": {weights.name: content_hash(weights)}, "starts": results}
-        write_record(output, content)
+        hashes = {name: content_hash(path) for name, path in paths.items()}
+        write_record(output, {"commit": commit(), "weights_sha256": hashes, "starts": results})
+    for result in results:
+        print(result["start"], {key: round(value, 3) for key, value in result.items() if key != "start"})
 
 
 def load_slices(dataset_dir: str, subsets: Sequence[str], cache_dir: str = "") -> list[Slices]:

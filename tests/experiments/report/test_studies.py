@@ -19,6 +19,13 @@ EMBEDDINGS = {
     "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
 }
 PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
+LOCAL_STAGES = {
+    "volumes": 23,
+    "rows": [
+        {"draw": draw, "strategy": name, "checkpoint_sha256": "cafe", "dice": dice}
+        for draw, name, dice in (("c3", "LE", 0.75), ("c3", "LX", 0.5), ("c4", "LE", 0.625), ("c4", "LX", 0.875))
+    ],
+}
 BIAS_FIELD = {
     "checkpoint_sha256": "beef",
     "cases": {
@@ -88,6 +95,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     write_record(figures.parent / "some_slices.json", SOME_SLICES)
     write_record(figures / "bias_field.json", BIAS_FIELD)
     write_record(figures.parent / "turns.json", TURNS)
+    write_record(figures.parent / "local_stages.json", LOCAL_STAGES)
     text = make_report(tmp_path)
     assert "| every 4th | 1.000 | 0.0 | .8900 |\n| none | – | 12.5 | .8875 |" in text and "`beef`" in text
     assert "On 23 patients." in text
@@ -102,6 +110,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "with the defaults: Dice over the 20 test volumes" in text
     assert "| c1 | .750 | .500 |\n| c2 | .500 | .500 |\n| c3 | .250 | – |" in text
     assert "± standard error: +0.125 ± .125 (2 pairs)." in text
+    assert "| draw | LE | LX |\n|---|---|---|\n| c3 | .750 | .500 |\n| c4 | .625 | .875 |" in text
     assert "| network | 0 and 180 | 0 and 90 |" in text and "| shipped | 0.50 (.062) | -0.25 (.125) |" in text
     assert "on the 20 test volumes: RV 0.75 (.250), mean 0.75 (.250). 1 of the 2 worst among the 2 least sure" in text
     assert "(figures/choosing.png)" in text and (figures / "choosing.png").is_file()
@@ -117,6 +126,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
         "choosing.json",
         "some_slices.json",
         "turns.json",
+        "local_stages.json",
     ],
 )
 @pytest.mark.parametrize(
@@ -132,6 +142,7 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     write_record(folder / "choosing.json", CHOOSING)
     write_record(folder / "some_slices.json", SOME_SLICES)
     write_record(folder / "turns.json", TURNS)
+    write_record(folder / "local_stages.json", LOCAL_STAGES)
     write_record(folder / "figures" / "embeddings.json", EMBEDDINGS)
     write_record(folder / "figures" / "bias_field.json", BIAS_FIELD)
     if isinstance(content, dict):
@@ -149,4 +160,5 @@ def test_damaged_files_of_other_commands_are_named(tmp_path, name, content):
     }
     shown |= {"figures/bias_field.json": "bias field correction", "choosing.json": "drawn at random"}
     shown |= {"turns.json": "How sure", "some_slices.json": "Eight slices less one volume"}
+    shown |= {"local_stages.json": "Which dense local stage"}
     assert {file for file, words in shown.items() if words in text} == {*shown} - {name}

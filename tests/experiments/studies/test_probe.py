@@ -114,14 +114,12 @@ def test_numbers_and_weights_are_written(tmp_path, weights_dir, monkeypatch):
     monkeypatch.setattr(
         module, "load_slices", lambda dataset_dir, subsets, cache_dir: [given[name] for name in subsets]
     )
-    probe("data", str(weights_dir), str(tmp_path / "probe.json"))
+    path, other = weights_dir / "pretrained_encoder_decoder.pt", tmp_path / "other.pt"
+    held = torch.load(path)
+    save_atomically({k: v.flip(0) if k.startswith("decoder.") else v for k, v in held.items()}, other)
+    probe("data", {"GD+LR": str(path), "GD+LE": str(other)}, str(tmp_path / "probe.json"))
     content = read_record(tmp_path / "probe.json", "")
-    path = weights_dir / "pretrained_encoder_decoder.pt"
-    assert content["weights_sha256"] == {path.name: content_hash(path)}
-    assert [row.pop("start") for row in content["starts"]] == [
-        "random",
-        "encoder, random decoder",
-        "encoder and decoder",
-    ]
+    assert content["weights_sha256"] == {"GD+LR": content_hash(path), "GD+LE": content_hash(other)}
+    assert [row.pop("start") for row in content["starts"]] == ["random", "encoder, random decoder", "GD+LR", "GD+LE"]
     assert all(0 <= value <= 1 for row in content["starts"] for value in row.values())
-    assert len({tuple(row.values()) for row in content["starts"]}) == 3
+    assert len({tuple(row.values()) for row in content["starts"]}) == 4
