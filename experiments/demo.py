@@ -1,4 +1,4 @@
-"""The whole method on phantoms, in minutes on a CPU: shows that everything runs, not that the method works."""
+"""The recommended way on phantoms, in minutes on a CPU: shows that everything runs, not that the method works."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from phantom import (
 )
 
 NUM_PRETRAIN, NUM_TEST = 9, 4
-GLOBAL_STEPS, LOCAL_STEPS, FINE_TUNING_STEPS = 150, 30, 60
+GLOBAL_STEPS, FINE_TUNING_STEPS = 150, 60
 CROP: dict[str, Any] = {"crop_size": 50, "crop_start": [5, 35]}  # the share of the image that it is in the paper
 
 
@@ -142,11 +142,10 @@ def demo(output_dir: str = "", dataset: str = "acdc", labels_dir: str = "") -> N
     write_phantom_splits(splits, ids, NUM_PRETRAIN, (task.num_labelled,))
     shared: dict[str, Any] = {"dataset_dir": dataset_dir, "split_path": splits, "cache_dir": root / "cache"}
     small = {**shared, **task.geometry}
-    initialisations = {"random": "random", "pre-trained": "encoder_decoder"}
+    initialisations = {"random": "random", "pre-trained": "encoder"}
 
     stages: list[tuple[str, str, dict[str, Any]]] = [
         ("pretrain_global", "pretrain_global", {"steps": GLOBAL_STEPS, "hidden_features": 512, **task.crop}),
-        ("pretrain_local", "pretrain_local", {"steps": LOCAL_STEPS}),
     ]
     for name, initialisation in initialisations.items():
         folder = root / name

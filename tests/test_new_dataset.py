@@ -33,7 +33,6 @@ COMMANDS = [line for language, _, content in BLOCKS if language == "sh" for line
 # What the document leaves at its defaults, and a test cannot: the length of a training, and an N4 of minutes.
 SHORT = {
     "pretrain_global": ["--steps", "1", "--steps_per_epoch", "1", "--hidden_features", "16"],
-    "pretrain_local": ["--steps", "1", "--steps_per_epoch", "1"],
     "train": ["--steps", "1", "--steps_per_epoch", "1", "--batch_size", "12"],
 }
 QUICK_N4 = ["--n4_iterations", "[5, 5]"]
@@ -105,7 +104,6 @@ def test_document_has_what_is_tested():
     assert [match.groups() for match in stages] == [
         ("prepare", "pretrain_global"),
         ("training", "pretrain_global"),
-        ("training", "pretrain_local"),
         ("training", "train"),
         ("run", "evaluate"),
         ("run", "inference"),
@@ -148,7 +146,7 @@ def test_every_stage_leaves_what_the_document_says(followed):
     bundle = followed / "bundle_kidney"
     assert len(list((bundle / "cache").glob("*.pt"))) == 8, "prepare has stored every volume"
     weights = {path.name for path in (bundle / "models").glob("*.pt")}
-    assert weights == {"pretrained_encoder.pt", "pretrained_encoder_decoder.pt", "model.pt"}
+    assert weights == {"pretrained_encoder.pt", "model.pt"}
     evaluation = json.loads((bundle / "output" / "evaluate" / "evaluation.json").read_text())
     assert set(CLASSES) <= set(evaluation["mean_dice"])
     assert "kidney_07" in (bundle / "output" / "evaluate" / "dice.csv").read_text()

@@ -21,7 +21,7 @@ CLASSES["cityscapes"] = {"road", "sky", "car"}
 def tiny(monkeypatch):
     """A step or three of each stage on small phantoms, with an N4 that hardly iterates."""
     for name, value in {
-        **{"NUM_PRETRAIN": 5, "NUM_TEST": 1, "GLOBAL_STEPS": 1, "LOCAL_STEPS": 1, "FINE_TUNING_STEPS": 3},
+        **{"NUM_PRETRAIN": 5, "NUM_TEST": 1, "GLOBAL_STEPS": 1, "FINE_TUNING_STEPS": 3},
         "CROP": {"crop_size": 33, "crop_start": [3, 23]},
     }.items():
         monkeypatch.setattr(module, name, value)
