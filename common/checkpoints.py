@@ -217,9 +217,10 @@ def pretrained_parts(initialisation: str, pretrained_dir: str | os.PathLike) -> 
         raise ValueError(f"initialisation must be 'random', 'encoder' or 'encoder_decoder', got {initialisation!r}.")
     path = pretrained_path(initialisation, pretrained_dir)
     if not path.is_file():
-        raise CheckpointError(
-            f"{path}: there is no such file; run the pre-training that writes it, or pass --initialisation random."
-        )
+        stage, others = "pretrain_global.json", "random"
+        if initialisation == "encoder_decoder":
+            stage, others = "pretrain_local.json or pretrain_joint.json", "encoder or random"
+        raise CheckpointError(f"{path}: there is no such file; run {stage} first, or pass --initialisation {others}.")
     if initialisation == "encoder":
         return ["encoder."]
     held = read_weights(path)

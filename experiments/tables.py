@@ -162,18 +162,19 @@ TABLES: dict[int | str, Table] = {
             ("GD+recomputed", "GD+LE+recomputed"),
         ),
         notes=(
-            "All rows have the same labelled volumes and are tested alike; rows of one initialisation have the same "
-            "pre-training. `mixup`: Mixup with α = 0.1. `strong`: wider affine and intensity augmentation. "
-            "`averaging`: moving average of the weights. `component`: only the largest connected component of each "
-            "structure. `self`: a second fine-tuning; half of its batches are pre-training volumes, labelled by the "
-            "network of the paper's recipe. `beyond`: all of these but Mixup. `self` and `beyond` were run by "
-            "versions up to 0.7. `recommended`: the defaults of `train.json`, which teaches itself in rounds within "
-            f"one run of {RECIPES[RECOMMENDED].steps:,} steps, at a falling rate, with strong augmentation, averaged "
-            "weights, and the largest component. `recomputed`: the same with `--batch_norm_statistics recomputed` "
-            "(without labelled slices in them) and `--kept_weights best`, the defaults before. `frames`: `recomputed` "
-            "with `--unlabelled_frames all`, which adds the end-systolic images of the pre-training patients. `LE`, "
-            "`LX`: local stages of pixels in two views, each moved by itself; with LX pixels of other patients at the "
-            "same level are positives too."
+            "Where numbers of runs differ, rows are of other draws: compare them by the paired gains, not by their "
+            "means. Rows of one initialisation have the same pre-training. `mixup`: Mixup with α = 0.1. `strong`: "
+            "wider affine and intensity augmentation. `averaging`: moving average of the weights. `component`: only "
+            "the largest connected component of each structure of the test volumes. `self`: a second fine-tuning; half "
+            "of its batches are pre-training volumes, labelled by the network of the paper's recipe. `beyond`: all of "
+            "these but Mixup. `self` and `beyond` were run by versions up to 0.7. `recommended`: the defaults of "
+            f"`train.json`, which teaches itself in rounds within one run of {RECIPES[RECOMMENDED].steps:,} steps, at "
+            "a falling rate, with strong augmentation, averaged weights, and the largest component; its bias field "
+            "correction is that of today, that of the paper's fine-tuning is of version 0.8. `recomputed`: the same "
+            "with `--batch_norm_statistics recomputed` (without labelled slices in them) and `--kept_weights best`, "
+            "the defaults before. `frames`: `recomputed` with `--unlabelled_frames all`, which adds the end-systolic "
+            "images of the pre-training patients. `LR`: the paper's local stage. `LE`, `LX`: local stages of pixels in "
+            "two views, each moved by itself; with LX pixels of other patients at the same level are positives too."
         ),
     ),
 }

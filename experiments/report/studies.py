@@ -54,8 +54,8 @@ def probe_section(group: Group) -> str:
         return ""
     lines = [
         "## What the maps of decoder block 3 hold, before fine-tuning\n",
-        "Written by `python -m experiments probe --dataset_dir DIR --weights \"{'GD+LR': FILE, ...}\" --output FILE`, "
-        "whose help explains the three numbers; all are measured on test patients.\n",
+        "Written by `python -m experiments probe --dataset_dir DIR --weights \"{'GD+LR': 'FILE', ...}\" --output "
+        "FILE`, whose help explains the three numbers; all are measured on test patients.\n",
         "| weights | region match | anatomy over place | probe Dice |",
         "|---|---|---|---|",
     ]
@@ -64,7 +64,7 @@ def probe_section(group: Group) -> str:
         for row in content["starts"]:
             keys = ("region_match", "anatomy_over_place", "probe_dice")
             numbers = " | ".join(number_of(check_share(row[key], key)) for key in keys)
-            lines.append(f"| {row['start']} | {numbers} |")
+            lines.append(f"| {check_text(row['start'], 'a start')} | {numbers} |")
     except (LookupError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     return "\n".join([*lines, ""])
@@ -86,7 +86,8 @@ def local_stages_section(group: Group) -> str:
             "## Which dense local stage\n",
             "Written by `python -m experiments local_stages --dataset_dir DIR --runs_dir RUNS --output FILE`: Dice "
             f"over the {content['volumes']} patients that are in none of the lists, of networks of one label that "
-            "started from each local stage (after GD) and had the recommended recipe.\n",
+            "started from each local stage (after GD) and had the recommended recipe. One seed: differences of about "
+            ".01 can be chance.\n",
             f"| draw | {' | '.join(names)} |",
             f"|---|{'---|' * len(names)}",
         ]
@@ -200,11 +201,11 @@ def turns_section(group: Group) -> str:
         names = list(content["networks"][0]["cases"])
         lines = [
             "## How sure the network is\n",
-            "Written by `python -m experiments turns --dataset_dir DIR --checkpoints \"{'NAME': FILE, ...}\" --output "
-            "FILE`: rank correlation of expected and true Dice (mean over the structures) on the patients that are in "
-            "none of the lists, and in brackets the mean absolute error. The expectation is the mean Dice between the "
-            "segmentations of slices turned by so many degrees, two by two; the bundles take those of the first "
-            "column.\n",
+            "Written by `python -m experiments turns --dataset_dir DIR --checkpoints \"{'NAME': 'FILE', ...}\" "
+            "--output FILE`: rank correlation of expected and true Dice (mean over the structures) on the patients "
+            "that are in none of the lists, and in brackets the mean absolute error. The expectation is the mean Dice "
+            "between the segmentations of slices turned by so many degrees, two by two; the bundles take those of the "
+            "first column.\n",
             f"| network | {' | '.join(check_text(name, 'a case') for name in names)} |",
             f"|---|{'---|' * len(names)}",
         ]

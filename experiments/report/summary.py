@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from release.results import MAIN_EVALUATION
 
 from ..grid import SCHEDULES, TRIAL
+from ..recipes import RECIPES, RECOMMENDED
 from ..tables import paper_dice
 from .numbers import differences, is_clear, number_of, spread_of, with_error
 from .runs import Group
@@ -24,10 +25,11 @@ _ROWS = {
     "GD+recomputed": "global pre-training (GD), the recipe recommended before (`recomputed`)",
     "GD+frames": "global pre-training (GD), `recomputed` with unlabelled images of both phases",
 }
+_STEPS = RECIPES[RECOMMENDED].steps
 _GAINS = {
     ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
     ("GD", "GD+LR"): "Local pre-training on top of it",
-    ("GD", "GD+recommended"): "The recommended recipe in place of the paper's fine-tuning",
+    ("GD", "GD+recommended"): f"The recommended recipe ({_STEPS} steps) in place of the paper's fine-tuning",
     ("random+recommended", "GD+recommended"): "Global pre-training, with the recommended recipe",
     ("GD+recomputed", "GD+recommended"): "Labelled slices in the batch-norm statistics, and the last weights",
     ("GD+recomputed", "GD+frames"): "Unlabelled images of both phases",
@@ -131,5 +133,5 @@ def _sentences(group: Group) -> list[str]:
             sentences.append(f"- {words}: {', '.join(parts)}.")
     if not sentences:
         return []
-    title = f'What helps, and by how much, at the schedule "{group.schedule.name}"'
+    title = f'What changes the Dice, and by how much, at the schedule "{group.schedule.name}"'
     return [f"\n{title} (Dice ± standard error; bold if more than twice that):\n", *sentences]

@@ -10,6 +10,7 @@ from bundles.development import development
 from bundles.places import RUNS
 from bundles.run import commit, load_config
 from common.checkpoints import content_hash
+from common.data.splits import draws_of
 from common.records import write_record
 
 from ..cells import stages_of
@@ -40,19 +41,22 @@ def local_stages(
         schedule: see `reproduce`.
 
     Raises:
-        ValueError: if the schedule is unknown, or a network has not been trained.
+        ValueError: if the schedule or a draw is unknown, or a network has not been trained.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}.")
     weights: dict[tuple[str, str], Path] = {}
+    known = draws_of(BUNDLE / "configs" / "splits.json")[1]
     for draw in [draws] if isinstance(draws, str) else draws:
+        if draw not in known:
+            raise ValueError(f"draws must be among {', '.join(known)}, got {draw!r}.")
         for name in CANDIDATES:
             cell = Cell("acdc", Pretraining("GD", name), 1, draw, 0, SCHEDULES[schedule], RECIPES[RECOMMENDED])
             stage = stages_of(cell, Path(runs_dir).resolve() / schedule)[-1]
             if not stage.record["finished"]:
                 raise ValueError(
                     f"{cell.name} must have been trained in runs_dir, {stage.folder} is not finished: run "
-                    "`python -m experiments reproduce --dataset_dir DIR "
+                    f"`python -m experiments reproduce --dataset_dir {dataset_dir} --runs_dir {runs_dir} "
                     f"--table beyond --rows {cell.row} --num_labelled 1 --draws {draw} "
                     f"--schedule {schedule}` first."
                 )

@@ -24,6 +24,7 @@ from common.records import write_record
 
 BUNDLE = REPOSITORY / "bundle_acdc"
 NUM_BLOCKS, NUM_PARTITIONS, NUM_CLASSES = 3, 4, 4
+_RANDOM, _ENCODER = "random", "encoder, random decoder"
 
 
 def probe(dataset_dir: str, weights: Mapping[str, str], output: str = "", cache_dir: str = "") -> None:
@@ -44,13 +45,21 @@ def probe(dataset_dir: str, weights: Mapping[str, str], output: str = "", cache_
             first is measured with a random decoder as well.
         output: JSON file for the numbers; empty for none.
         cache_dir: preprocessed volumes are kept there; empty for the bundle's folder.
+
+    Raises:
+        ValueError: if the weights are not given by names, or a name is that of another start.
+        CheckpointError: if weights cannot be read or do not fit.
     """
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError(f"weights must be files by name, such as \"{{'GD+LR': 'FILE'}}\", got {weights!r}.")
+    if taken := {_RANDOM, _ENCODER} & set(weights):
+        raise ValueError(f"weights must have other names than {', '.join(sorted(taken))}, which are measured anyway.")
     labelled, test, unlabelled = load_slices(dataset_dir, ("labelled", "test", "pretrain"), cache_dir)
     results: list[dict[str, Any]] = []
     encoder, blocks = "encoder.", tuple(f"decoder.blocks.{k}." for k in range(NUM_BLOCKS))
     paths = {name: Path(path) for name, path in weights.items()}
-    starts: dict[str, tuple[Path | None, tuple[str, ...]]] = {"random": (None, ())}
-    starts["encoder, random decoder"] = next(iter(paths.values())), (encoder,)
+    starts: dict[str, tuple[Path | None, tuple[str, ...]]] = {_RANDOM: (None, ())}
+    starts[_ENCODER] = next(iter(paths.values())), (encoder,)
     starts |= {name: (path, (encoder, *blocks)) for name, path in paths.items()}
     for name, (path, parts) in tqdm(starts.items(), desc="starts"):
         network = load_network(path, unlabelled, parts)

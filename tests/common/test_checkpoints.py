@@ -221,7 +221,10 @@ def test_failed_saving_leaves_the_old_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
-    [("best", ValueError, "initialisation must be"), ("encoder_decoder", CheckpointError, "--initialisation random")],
+    [
+        ("best", ValueError, "initialisation must be"),
+        ("encoder_decoder", CheckpointError, r"run pretrain_local.json .* --initialisation encoder or random"),
+    ],
 )
 def test_initialise_errors(tmp_path, name, error, message):
     with pytest.raises(error, match=message):

@@ -52,6 +52,8 @@ def test_networks_that_are_not_trained_are_named_with_the_command(tmp_path):
     trained(tmp_path, "LE", "c3")
     with pytest.raises(ValueError, match=r"GD\+LX\+recommended_1_c3.* --rows GD\+LX\+recommended .*--draws c3 "):
         study.local_stages("data", str(tmp_path / "out.json"), "c3", str(tmp_path), "smoke")
+    with pytest.raises(ValueError, match="draws must be among c1, c2, c3, c4, c5, got 'c9'"):
+        study.local_stages("data", str(tmp_path / "out.json"), "c9", str(tmp_path), "smoke")
     with pytest.raises(ValueError, match="schedule must be one of full, reduced, smoke, got 'short'"):
         study.local_stages("data", str(tmp_path / "out.json"), runs_dir=str(tmp_path), schedule="short")
     assert not (tmp_path / "out.json").exists()

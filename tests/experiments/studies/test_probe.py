@@ -123,3 +123,17 @@ def test_numbers_and_weights_are_written(tmp_path, weights_dir, monkeypatch):
     assert [row.pop("start") for row in content["starts"]] == ["random", "encoder, random decoder", "GD+LR", "GD+LE"]
     assert all(0 <= value <= 1 for row in content["starts"] for value in row.values())
     assert len({tuple(row.values()) for row in content["starts"]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("{'GD+LR': a.pt}", "weights must be files by name, .* got \"{'GD"),
+        ({}, "weights must be files by name"),
+        ({"random": "a.pt"}, "weights must have other names than random, which"),
+    ],
+    ids=["text", "none", "name taken"],
+)
+def test_probe_rejects(weights, message):
+    with pytest.raises(ValueError, match=message):
+        probe("data", weights)
