@@ -215,7 +215,7 @@ def test_good_files_are_segmented_and_bad_ones_listed(phantom, weights, capsys):
 def test_missing_weights(phantom, tmp_path, config, missing):
     settings = {"input": phantom.image(TEST_PATIENT)} if config == "inference" else {}
     error = phantom.fail(config, tmp_path, **settings)
-    assert_says(error, CheckpointError, tmp_path / "models" / missing, "there is no such file; run the")
+    assert_says(error, CheckpointError, tmp_path / "models" / missing, "there is no such file; run ")
 
 
 def other_network(path):
