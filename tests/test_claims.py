@@ -30,6 +30,7 @@ _NOT_READ = (
     "docs/annotators.md",  # compared with its file in `test_documents`
 )
 CLAIMING = [path for path in DOCUMENTS if "results" not in path.parts and name_of(path) not in _NOT_READ]
+COUNTS = ("no", "one", "two", "three", "four", "five")
 # As the results are written: options have a zero before the point.
 _NUMBER = re.compile(r"(?<![\w.])\.\d{3,4}(?!\d|\.\d)")
 
@@ -56,6 +57,10 @@ def gain(first: str, second: str, number: int | str, dataset: str = "acdc", loss
     """Write by how much the second row is better, or worse, with its standard error."""
     values = differences(group_of(dataset).runs, first, second, number, MAIN_EVALUATION)
     return with_error([-value for value in values] if loss else values).replace("0.", ".").lstrip("+" if loss else "")
+
+
+def pairs(first: str, second: str, number: int | str, dataset: str = "acdc") -> int:
+    return len(differences(group_of(dataset).runs, first, second, number, MAIN_EVALUATION))
 
 
 def study(path: str) -> Any:
@@ -97,6 +102,27 @@ def claims_of_place(loss: dict[str, dict[str, list[float]]]) -> Iterator[str]:
     yield f"with an untrained one less ({_hundredths(loss['LE']['untrained encoder'][-1])})"
 
 
+def claims_of_dense_stages() -> Iterator[str]:
+    """Say what LE and LX bring before and after fine-tuning."""
+    probe = {row["start"]: number_of(row["probe_dice"]) for row in study("probe.json")["starts"]}
+    yield f"has a Dice of {probe['GD+LE']} on the test patients after LE and of {probe['GD+LX']} after LX"
+    yield f"of {probe['GD+LR']} after LR, and of {probe['encoder, random decoder']} with GD's encoder and a random"
+    rows = study("local_stages.json")["rows"]
+    own = {name: [row["dice"] for row in rows if row["strategy"] == name] for name in ("LE", "LX")}
+    assert [row["draw"] for row in rows] == ["c3", "c3", "c4", "c4"]
+    without = [lever("such statistics throughout, of the teacher too, third draw", 1, "c3")]
+    without.append(lever("such statistics throughout, of the teacher too", 1, "c4"))
+    written = {name: " and ".join(map(number_of, values)) for name, values in {**own, "none": without}.items()}
+    yield f"LE has {written['LE']} with one label (c3, c4), LX {written['LX']}, no local stage {written['none']} ("
+    assert 0 < statistics.mean(own["LX"]) - statistics.mean(own["LE"]) < 0.001
+    yield "LX was ahead of LE by less than .001 on average"
+    one, two = (gain("GD+recommended", "GD+LX+recommended", number) for number in (1, 2))
+    in_words = {number: COUNTS[pairs("GD+recommended", "GD+LX+recommended", number)] for number in (1, 2)}
+    yield f"went to the test: {one} with one label ({in_words[1]} pairs), {two} with two ({in_words[2]} pairs)"
+    paper = f"{gain('GD', 'GD+LX', 1)} ({COUNTS[pairs('GD', 'GD+LX', 1)]} pairs)"
+    yield f"With the paper's fine-tuning on one label LX makes {paper}"
+
+
 def _hundredths(value: float) -> str:
     return f"{value:.2f}".lstrip("0")
 
@@ -129,6 +155,7 @@ def claims() -> Iterator[tuple[str, str]]:
     yield acdc, f"that recipe gives {dice('GD+frames', 8)} at end-diastole on eight"
     same = {name: number_of(value) for name, value in study("figures/embeddings.json")["neighbour_accuracy"].items()}
     yield acdc, f"for {same['after']} of the slices after GD, for fewer after GR (chance {same['chance']};"
+    yield from ((acdc, claim) for claim in claims_of_dense_stages())
     yield from ((acdc, claim) for claim in claims_of_place(study("figures/place.json")["loss_as_share_of_chance"]))
     yield acdc, f"a Dice of {bias_field('every 4th pixel, 4 levels of 50')} with the field from every fourth pixel"
     yield acdc, f"{bias_field('every 12th pixel, 3 levels of 50')} with that from every twelfth pixel in three levels"
