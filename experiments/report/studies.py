@@ -77,10 +77,7 @@ def local_stages_section(group: Group) -> str:
         return ""
     content = _read_numbers(path)
     try:
-        dice: dict[str, dict[str, float]] = {}
-        for row in content["rows"]:
-            name, draw = check_text(row["strategy"], "a strategy"), check_text(row["draw"], "a draw")
-            dice.setdefault(draw, {})[name] = check_share(row["dice"], "dice")
+        dice = _by_draw(content, "strategy")
         names = list(next(iter(dice.values())))
         lines = [
             "## Which dense local stage\n",
@@ -168,10 +165,7 @@ def some_slices_section(group: Group) -> str:
         return ""
     content = _read_numbers(path)
     try:
-        dice: dict[str, dict[str, float]] = {}
-        for row in content["rows"]:
-            draw, way = check_text(row["draw"], "a draw"), check_text(row["way"], "a way")
-            dice.setdefault(draw, {})[way] = check_share(row["dice"], "dice")
+        dice = _by_draw(content, "way")
         lines = [
             "## Whether a slice of each of eight volumes is worth a volume\n",
             "Written by `python -m experiments some_slices --dataset_dir DIR --output FILE` with "
@@ -267,6 +261,15 @@ def _read_numbers(path: Path) -> dict[str, Any]:
         return read_record(path, _MAKE_AGAIN)
     except RecordError as error:
         raise ResultError(str(error)) from error
+
+
+def _by_draw(content: Mapping[str, Any], key: str) -> dict[str, dict[str, float]]:
+    """Return the Dice of a study's rows by draw and by what the key says."""
+    dice: dict[str, dict[str, float]] = {}
+    for row in content["rows"]:
+        draw, name = check_text(row["draw"], "a draw"), check_text(row[key], f"a {key}")
+        dice.setdefault(draw, {})[name] = check_share(row["dice"], "dice")
+    return dice
 
 
 def _settings(content: Mapping[str, Any]) -> str:
