@@ -32,7 +32,7 @@ from .studies import (
     some_slices_section,
     turns_section,
 )
-from .summary import summary_of, with_summary
+from .summary import BASELINE, summary_of, with_summary
 from .tables import Line, comparison, select, table_name, table_of
 
 _FIRST = 6
@@ -70,7 +70,8 @@ def report(results_dir: str = str(RESULTS), runs_dir: str = "", readme: str = ""
     """
     root = Path(results_dir)
     groups, problems = read_groups(root)
-    summary = summary_of(groups)
+    own = root.resolve() == RESULTS
+    summary = summary_of(groups, BASELINE if own else None)
     parts = [_INTRODUCTION, summary]
     for group in groups:
         if runs_dir:
@@ -85,7 +86,7 @@ def report(results_dir: str = str(RESULTS), runs_dir: str = "", readme: str = ""
     write_text_atomically(root / "README.md", "\n".join(filter(None, parts)))
     write_browser_page(root, groups)
     print(f"Wrote {root / 'README.md'} and {FILE}.")
-    if not readme and root.resolve() == RESULTS:
+    if own and not readme:
         readme = str(REPOSITORY / "README.md")
     if readme:
         page = Path(readme)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from bundles.run import REPOSITORY
+from common.records import read_record
 from release.results import MAIN_EVALUATION
 
 from ..grid import SCHEDULES, TRIAL
@@ -17,37 +20,35 @@ MARKS = ("<!-- dice -->", "<!-- /dice -->")
 """The lines of a page between which the table is written."""
 _ROWS = {
     "random": "random weights",
+    "GR": "global pre-training, slices drawn at random (GR)",
     "GD": "global pre-training (GD)",
     "GD+LR": "global and local pre-training (GD+LR)",
-    "GD+beyond": "global pre-training, self-training in two runs (up to version 0.7)",
     "random+recommended": "random weights, the recommended recipe",
     "GD+recommended": "global pre-training (GD), the recommended recipe",
-    "GD+recomputed": "global pre-training (GD), the recipe recommended before (`recomputed`)",
-    "GD+frames": "global pre-training (GD), `recomputed` with unlabelled images of both phases",
 }
-_STEPS = RECIPES[RECOMMENDED].steps
+BASELINE = REPOSITORY / "benchmarks" / "results" / "strong_baseline.json"
+"""What another network reaches with the same labels, on ACDC."""
+_BASELINE_ROWS = {
+    "matched": "random weights, DynUNet trained as nnU-Net trains, as long as the recommended recipe takes",
+    "own best": "random weights, DynUNet trained as nnU-Net trains, at the best length for it",
+}
 _GAINS = {
     ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
     ("GD", "GD+LR"): "Local pre-training on top of it",
-    ("GD", "GD+recommended"): f"The recommended recipe ({_STEPS} steps) in place of the paper's fine-tuning",
+    ("GD", "GD+recommended"): f"The recommended recipe ({RECIPES[RECOMMENDED].steps} steps) in place of the paper's "
+    "fine-tuning",
     ("random+recommended", "GD+recommended"): "Global pre-training, with the recommended recipe",
-    ("GD+recomputed", "GD+recommended"): "Labelled slices in the batch-norm statistics, and the last weights",
-    ("GD+recomputed", "GD+frames"): "Unlabelled images of both phases",
-    ("GD+recommended", "GD+LR+recommended"): "The paper's local pre-training, with the recommended recipe",
-    (
-        "GD+recommended",
-        "GD+LE+recommended",
-    ): "Dense local pre-training with moved views (LE), with the recommended recipe",
-    ("GD+recommended", "GD+LX+recommended"): "The same across patients (LX), with the recommended recipe",
-    ("GD+recomputed", "GD+LE+recomputed"): "LE, with the recipe recommended before",
-    ("GD", "GD+LE"): "LE, with the paper's fine-tuning",
-    ("GD", "GD+LX"): "LX, with the paper's fine-tuning",
 }
 _LABELLED = (1, 2, 8)
 
 
-def summary_of(groups: Sequence[Group]) -> str:
+def summary_of(groups: Sequence[Group], baseline: Path | None = None) -> str:
     """Write a table for each dataset that has one of the rows, and what helps by how much.
+
+    Args:
+        groups: runs by dataset and schedule.
+        baseline: result file of `python -m benchmarks run strong_baseline`, whose rows follow those of ACDC; None, or
+            a file that is not there, adds none.
 
     Returns:
         For each dataset a line that says what was measured, a table of a few rows with the paper's numbers, and a
@@ -57,7 +58,8 @@ def summary_of(groups: Sequence[Group]) -> str:
     for group in groups:  # those of a dataset come with the longest schedule first
         if any(run.cell.row in _ROWS and run.number in _LABELLED for run in group.runs):
             datasets.setdefault(group.dataset, []).append(group)
-    return "\n".join(_of_dataset(own) for own in datasets.values())
+    beside = {"acdc": _baseline_lines(baseline)} if baseline and baseline.is_file() else {}
+    return "\n".join(_of_dataset(own, beside.get(name, [])) for name, own in datasets.items())
 
 
 def with_summary(page: str, summary: str, name: str) -> str:
@@ -86,8 +88,8 @@ def main_lines(group: Group) -> list[Line]:
     return [line for line in lines if select(group.runs, line)]
 
 
-def _of_dataset(groups: Sequence[Group]) -> str:
-    """Write what there is of a dataset, the longest schedule first."""
+def _of_dataset(groups: Sequence[Group], beside: Sequence[str]) -> str:
+    """Write what there is of a dataset, the longest schedule first, then lines of other networks."""
     # A rehearsal says nothing beside runs that are meant.
     groups = [group for group in groups if group.schedule.name != TRIAL] or groups
     full = SCHEDULES["full"]
@@ -108,9 +110,24 @@ def _of_dataset(groups: Sequence[Group]) -> str:
         for line in main_lines(group):
             entries = (_entry(group, line, number) for number in _LABELLED)
             lines.append(f"| {_ROWS[line.name]}{suffix} | {' | '.join(entries)} |")
+    lines += beside
     for group in groups:
         lines += _sentences(group)
     return "\n".join([*lines, ""])
+
+
+def _baseline_lines(path: Path) -> list[str]:
+    """Write the rows of the other network: a line for each length of its training."""
+    rows = read_record(path, "make it anew with `python -m benchmarks run strong_baseline`")["rows"]
+    lines = []
+    for length, words in _BASELINE_ROWS.items():
+        dice = {
+            number: [row["Dice"] for row in rows if (row["labelled"], row["length"]) == (number, length)]
+            for number in _LABELLED
+        }
+        entries = (f"{spread_of(values)} ({len(values)})" if values else "–" for values in dice.values())
+        lines.append(f"| {words} | {' | '.join(entries)} |")
+    return lines
 
 
 def _entry(group: Group, line: Line, number: int) -> str:

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from common.records import write_record
 from experiments.grid import SCHEDULES
 from experiments.recipes import RECIPES
 from experiments.report import report
-from experiments.report.summary import with_summary
+from experiments.report.runs import read_groups
+from experiments.report.summary import summary_of, with_summary
 from experiments.reproduce import RESULTS
 from tests.places import REPOSITORY
 
@@ -22,15 +24,16 @@ PAGE = "# Title\n\n<!-- dice -->\n\nold | table\n\n<!-- /dice -->\n\nThe rest.\n
 
 def test_it_has_the_main_rows_and_leads_the_page(tmp_path):
     runs = [(make_cell("GD", 1, draw), dice) for draw, dice in (("c1", 0.3), ("c2", 0.5))]
-    beyond = replace(make_cell("GD", 8), recipe=RECIPES["beyond"])
-    text = make_report(tmp_path, [*runs, (make_cell("random", 2), 0.2), (beyond, 0.7), (make_cell("GR"), 0.6)])
+    recommended, beyond = (replace(make_cell("GD", 8), recipe=RECIPES[name]) for name in ("recommended", "beyond"))
+    runs += [(make_cell("random", 2), 0.2), (recommended, 0.7), (beyond, 0.7), (make_cell("GD+LD.d2"), 0.6)]
+    text = make_report(tmp_path, runs)
     assert text.index("Dice on ACDC over 2 test volumes") < text.index("## ACDC")
     first = tables(text)[0]
     spread = f"{statistics.stdev([0.3, 0.5]):.3f}".lstrip("0")
     assert [list(row.values()) for row in first] == [
         ["random weights", "–", ".300 (1)", "–"],
         ["global pre-training (GD)", f".500 ± {spread} (2), paper .691", "–, paper .784", "–, paper .870"],
-        ["global pre-training, self-training in two runs (up to version 0.7)", "–", "–", ".800 (1)"],
+        ["global pre-training (GD), the recommended recipe", "–", "–", ".800 (1)"],
     ]
     assert list(first[0])[1:] == ["1 labelled", "2 labelled", "8 labelled"]
     assert 'Schedule "reduced": 2,500 global' in text and "(shorter than the paper's: 10,000 global" in text
@@ -64,7 +67,29 @@ def test_it_says_what_helps_by_how_much_and_whether_that_is_clear(tmp_path):
 
 
 def test_rows_that_are_not_in_it_make_no_table(tmp_path):
-    assert "Dice on" not in make_report(tmp_path, [(make_cell("GR"), 0.5)])
+    assert "Dice on" not in make_report(tmp_path, [(make_cell("GD+LD.d2"), 0.5)])
+
+
+def test_another_network_stands_below_the_rows_of_its_dataset(tmp_path):
+    for cell in (make_cell("GD"), make_cell("GD", dataset="prostate")):
+        write(tmp_path, cell, 0.5)
+    rows = [
+        {"labelled": number, "draw": f"c{draw}", "length": length, "steps": 9, "Dice": dice}
+        for number, length, values in ((1, "matched", (0.7, 0.9)), (8, "matched", (0.85,)), (8, "own best", (0.86,)))
+        for draw, dice in enumerate(values, 1)
+    ]
+    path = tmp_path / "strong_baseline.json"
+    write_record(path, {"rows": rows})
+    groups, problems = read_groups(tmp_path)
+    assert problems == []
+    acdc, prostate = re.split("^Dice on ", summary_of(groups, path), flags=re.MULTILINE)[1:]
+    spread = f"{statistics.stdev([0.7, 0.9]):.3f}".lstrip("0")
+    assert [list(row.values())[1:] for row in tables(acdc)[0][1:]] == [
+        [f".800 ± {spread} (2)", "–", ".850 (1)"],
+        ["–", "–", ".860 (1)"],
+    ]
+    assert [row["fine-tuning from"] for row in tables(prostate)[0]] == ["global pre-training (GD)"]
+    assert "DynUNet" not in summary_of(groups, tmp_path / "absent.json") + summary_of(groups)
 
 
 def test_it_is_put_between_the_marks_of_a_page(tmp_path):
