@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fire.decorators import SetParseFns
+
 from bundles.run import commit
 from common.data.cache import CachedTransformd
 
@@ -23,8 +25,14 @@ PARTS = {
     "cells, recipe": (MANIFEST, WHEELS, SLICES, STATE),
 }
 """What each command needs of the kit."""
+SPARSE = (
+    "git sparse-checkout set --no-cone '/*' '!/bundle_acdc/models/*.pt' '!/experiments/results/camvid/' "
+    "'!/experiments/results/*/*/weights/*.pt'"
+)
+"""Takes files out of the working tree that are too much for it and not needed here: weights, CamVid's results."""
 
 
+@SetParseFns(python=str)  # Fire would make a number of it, and 3.1 of 3.10
 def pack(
     dataset_dir: str,
     kit: str = str(KIT),
@@ -93,7 +101,7 @@ def check_size(kit: Path, limit: int) -> None:
     if too_large:
         raise KitError(
             f"what travels must be at most {_mib(limit)}, got {'; '.join(too_large)}: take fewer bits, remove "
-            f"{kit / STATE}, or leave the shipped weights out of the working tree (see README.md of experiments/gpu)."
+            f"{kit / STATE}, or leave more out of the working tree, until `git sparse-checkout disable`: {SPARSE}"
         )
 
 

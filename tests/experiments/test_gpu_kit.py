@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shlex
 import signal
+import subprocess
 import time
 import zipfile
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nibabel
@@ -29,7 +32,7 @@ from experiments.gpu.__main__ import main
 from experiments.gpu.cells import ROWS, headline_cells, recipe_cells, run_chosen
 from experiments.gpu.kit import KitError, code_hashes, commit_of, describe, install, read_manifest, require_device
 from experiments.gpu.outcome import Outcome, collect, restore
-from experiments.gpu.pack import check_size
+from experiments.gpu.pack import LIMIT, SPARSE, check_size
 from experiments.gpu.scheduler import Progress, Task, fewest_good, next_task, run_cells
 from experiments.gpu.slices import (
     needed_ids,
@@ -44,6 +47,7 @@ from experiments.grid import SCHEDULES, Cell, Pretraining
 from experiments.recipes import RECIPES
 from phantom import write_acdc_phantom
 from tests.phantoms import PREPROCESSING
+from tests.places import REPOSITORY
 
 BUNDLE = bundle_of("acdc")
 SPLITS = BUNDLE / "configs" / "splits.json"
@@ -176,6 +180,31 @@ def test_more_than_may_travel_is_refused(kit, monkeypatch, capsys):
         check_size(kit, tree + manifest + 1999)
     with pytest.raises(KitError, match="cells, recipe"):
         check_size(kit, tree + manifest + 305)
+
+
+def test_what_travels_of_the_working_tree_leaves_room_for_the_kit(tmp_path):
+    """With what the README leaves out, by a checkout of the committed files."""
+    assert f"    {SPARSE}\n" in (Path(pack_module.__file__).parent / "README.md").read_text(encoding="utf-8")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git repository")
+    left_out = [word.removeprefix("!/").rstrip("/") for word in shlex.split(SPARSE) if word.startswith("!/")]
+    paths = [path for path in map(Path, filter(None, tracked.stdout.split("\0"))) if (REPOSITORY / path).is_file()]
+    kept = [path for path in paths if not any(fnmatch(str(path), f"{pattern}*") for pattern in left_out)]
+    assert sum((REPOSITORY / path).stat().st_size for path in kept) < LIMIT / 3
+
+
+def test_the_version_of_python_is_taken_as_it_is_written(tmp_path, monkeypatch):
+    asked = []
+
+    def download(packages, folder, python):
+        asked.append(python)
+        raise KitError("no network")
+
+    monkeypatch.setattr(pack_module, "download", download)
+    with pytest.raises(KitError, match="no network"):
+        main(["pack", "--dataset_dir", "data", "--kit", str(tmp_path), "--python", "3.10"])
+    assert asked == ["3.10"]
 
 
 def test_a_wheel_is_installed_without_a_network(kit, tmp_path, monkeypatch):
