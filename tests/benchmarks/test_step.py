@@ -105,3 +105,20 @@ def test_the_same_weights_and_batches_at_every_call():
 def test_operations_are_named_by_their_share():
     matrix = torch.rand(300, 300)
     assert step.top_operations(lambda: matrix @ matrix, seconds=1.0, number=1).startswith("aten::mm 0.")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stage", [*step.STAGES, step.DENSE, step.SELF_TRAINING, *step.PHOTOGRAPHS])
+def test_the_host_does_not_wait_for_a_gpu_in_a_step(stage):
+    device, of_photographs = torch.device("cuda"), stage in step.PHOTOGRAPHS
+    make = step.random_photographs if of_photographs else step.random_slices
+    labelled = stage.endswith(step.STAGES[-1]) or stage == step.SELF_TRAINING
+    trainer = step.make_trainer(stage, make(labelled, 64 if of_photographs else 96, device), 16)
+    train = step.resumable(trainer, 2)
+    train()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    step.finish(trainer)
