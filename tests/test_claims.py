@@ -155,8 +155,14 @@ def claims() -> Iterator[tuple[str, str]]:
     yield acdc, f"{kept[0]} for the weights that two validation volumes chose and {kept[1]} for the last ones, with"
     yield acdc, f"`recomputed` {kept[2]}."
     yield acdc, f"that recipe gives {dice('GD+frames', 8)} at end-diastole on eight"
-    same = {name: number_of(value) for name, value in study("figures/embeddings.json")["neighbour_accuracy"].items()}
-    yield acdc, f"for {same['after']} of the slices after GD, for fewer after GR (chance {same['chance']};"
+    neighbours = study("figures/embeddings.json")
+    same = {name: number_of(value) for name, value in neighbours["neighbour_accuracy"].items()}
+    after_gr = number_of(neighbours["beside"]["GR"])
+    yield (
+        acdc,
+        f"for {same['after']} of the slices after GD, for {after_gr} after GR and for {same['before']} with random",
+    )
+    yield acdc, f"weights (chance {same['chance']};"
     yield from ((acdc, claim) for claim in claims_of_dense_stages())
     yield from ((acdc, claim) for claim in claims_of_place(study("figures/place.json")["loss_as_share_of_chance"]))
     yield acdc, f"a Dice of {bias_field('every 4th pixel, 4 levels of 50')} with the field from every fourth pixel"

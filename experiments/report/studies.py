@@ -32,13 +32,16 @@ def embeddings_section(group: Group) -> str:
         content = _read_numbers(numbers)
         try:
             shares = {key: number_of(check_share(value, key)) for key, value in content["neighbour_accuracy"].items()}
+            others = [f"{name} {number_of(check_share(value, name))}" for name, value in content["beside"].items()]
+            after_others = f" After other pre-trainings: {', '.join(others)}." if others else ""
             weights = ", ".join(f"`{name}`, SHA-256 `{value}`" for name, value in content["weights_sha256"].items())
             parts.append(
                 "## Embeddings of test slices before and after pre-training\n\n"
                 f"The encoder's last map, averaged over the image, of {content['slices']} slices of "
                 f"{content['volumes']} test volumes. The most similar slice (cosine) of another patient is from the "
                 f"same one of {content['partitions']} partitions for {shares['before']} of the slices before and "
-                f"{shares['after']} after pre-training; by chance {shares['chance']}. Weights: {weights}.\n"
+                f"{shares['after']} after pre-training; by chance {shares['chance']}.{after_others} "
+                f"Weights: {weights}.\n"
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(numbers, error) from error

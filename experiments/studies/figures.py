@@ -28,7 +28,9 @@ _NUM_VOLUMES = 3
 _COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a")
 
 
-def figures(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = "") -> None:
+def figures(
+    dataset_dir: str, weights_dir: str, output: str, cache_dir: str = "", beside: Mapping[str, str] | None = None
+) -> None:
     """Draw partitions of test volumes, and embeddings of their slices before and after pre-training.
 
     Embeddings are the encoder's last map, averaged over the image. Written are `partitions.png`, `embeddings.png`
@@ -41,6 +43,7 @@ def figures(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = ""
         weights_dir: the run folder of a global pre-training, which holds `pretrained_encoder.pt`.
         output: the folder, such as `experiments/results/acdc/full/figures`, from which the report takes them.
         cache_dir: preprocessed volumes are kept there; empty for the bundle's folder.
+        beside: files of other global pre-trainings by name, such as "{'GR': 'FILE'}", which are not drawn.
 
     Raises:
         CheckpointError: if the weights cannot be read or do not fit.
@@ -58,16 +61,25 @@ def figures(dataset_dir: str, weights_dir: str, output: str, cache_dir: str = ""
         accuracy, chance = neighbour_accuracy(embeddings[state], volumes, partitions[used])
         numbers[state] = accuracy
         print(f"{state} pre-training: neighbours of the same partition {accuracy:.3f}, by chance {chance:.3f}")
+    others: dict[str, float] = {}
+    for name, file in (beside or {}).items():
+        own = embed(load_network(Path(file), unlabelled, ("encoder.",)), test.images[used])
+        others[name], _ = neighbour_accuracy(own, volumes, partitions[used])
+        print(f"after {name}: {others[name]:.3f}")
     folder = Path(output)
     draw_partitions(test, folder / "partitions.png")
     draw_embeddings(embeddings, partitions[used], folder / "embeddings.png")
     content = {
         "commit": commit(),
-        "weights_sha256": {weights.name: content_hash(weights)},
+        "weights_sha256": {
+            weights.name: content_hash(weights),
+            **{name: content_hash(Path(file)) for name, file in (beside or {}).items()},
+        },
         "volumes": test.num_volumes,
         "slices": int(used.sum()),
         "partitions": NUM_PARTITIONS,
         "neighbour_accuracy": {**numbers, "chance": chance},
+        "beside": others,
     }
     write_record(folder / "embeddings.json", content)
 

@@ -17,6 +17,7 @@ EMBEDDINGS = {
     "slices": 170,
     "partitions": 4,
     "neighbour_accuracy": {"before": 0.5, "after": 0.75, "chance": 0.25},
+    "beside": {"GR": 0.625},
 }
 PROBE = {"starts": [{"start": "encoder", "region_match": 0.25, "anatomy_over_place": 1.0, "probe_dice": 0.125}]}
 LOCAL_STAGES = {
@@ -104,6 +105,7 @@ def test_what_other_commands_wrote_is_shown(tmp_path):
     assert "![Partitions](figures/partitions.png)" in text
     assert "(figures/embeddings.png)" in text and "`pretrained_encoder.pt`, SHA-256 `f00`" in text
     assert "same one of 4 partitions for .500 of the slices before and .750 after pre-training; by chance .250." in text
+    assert "by chance .250. After other pre-trainings: GR .625. Weights" in text
     assert "| encoder | .250 | 1.000 | .125 |" in text
     assert "with `steps` 200: Dice over the 23 patients" in text
     assert "| 1 | .750 (1 of 2) | .500 (1 of 2) | – | .500 ± .354 (2) | .500 (1) |" in text

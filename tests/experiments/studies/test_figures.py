@@ -69,14 +69,18 @@ def test_figures_and_numbers_are_written(tmp_path, monkeypatch):
     torch.manual_seed(1)
     encoder = {name: value for name, value in UNet2d(4).state_dict().items() if name.startswith("encoder.")}
     save_atomically(encoder, tmp_path / "pretrained_encoder.pt")
-    figures("data", str(tmp_path), str(tmp_path / "figures"))
+    other = tmp_path / "other.pt"
+    save_atomically(encoder, other)
+    figures("data", str(tmp_path), str(tmp_path / "figures"), beside={"GR": str(other)})
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         "embeddings.json",
         "embeddings.png",
         "partitions.png",
     ]
     content = read_record(tmp_path / "figures" / "embeddings.json", "")
-    assert content["weights_sha256"] == {"pretrained_encoder.pt": content_hash(tmp_path / "pretrained_encoder.pt")}
+    sha256 = content_hash(tmp_path / "pretrained_encoder.pt")
+    assert content["weights_sha256"] == {"pretrained_encoder.pt": sha256, "GR": content_hash(other)}
+    assert content["beside"] == {"GR": content["neighbour_accuracy"]["after"]}  # the same weights
     assert (content["volumes"], content["slices"], content["partitions"]) == (3, 20, 4)
     shares = content["neighbour_accuracy"]
     assert list(shares) == ["before", "after", "chance"] and all(0 <= share <= 1 for share in shares.values())
