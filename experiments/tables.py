@@ -159,7 +159,7 @@ TABLES: dict[int | str, Table] = {
             ("random+beyond", "GD+beyond"),
             ("random+recommended", "GD+recommended"),
             *(("GD+recommended", f"GD+{local}+recommended") for local in ("LR", "LE", "LX")),
-            *(("GD+recomputed", better) for better in ("GD+recommended", "GD+frames", "GD+LE+recomputed")),
+            *(("GD+recomputed", other) for other in ("GD+recommended", "GD+frames", "GD+LE+recomputed")),
         ),
         notes=(
             "Where numbers of runs differ, rows are of other draws: compare them by the paired gains, not by their "

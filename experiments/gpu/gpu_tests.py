@@ -55,7 +55,9 @@ def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = st
         SystemExit: with status 1 if a test fails or cannot be found.
     """
     outcome = Outcome(Path(out), facts_of("test", device, Path(kit)))
-    marked = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8")]
+    marked = [
+        path for path in (REPOSITORY / "tests").rglob("test_*.py") if "@pytest.mark.gpu\n" in path.read_text("utf-8")
+    ]
     files = sorted(str(path) for path in marked if path.name != "test_gpu_kit.py")
     junit = Path(work).resolve() / "pytest.xml"
     # The usual options divide the tests among processes, by a package that this machine lacks; there is one GPU.

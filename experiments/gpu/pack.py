@@ -29,7 +29,7 @@ SPARSE = (
     "git sparse-checkout set --no-cone '/*' '!/bundle_acdc/models/*.pt' '!/experiments/results/camvid/' "
     "'!/experiments/results/*/*/weights/*.pt'"
 )
-"""Takes files out of the working tree that are too much for it and not needed here: weights, CamVid's results."""
+"""Command that takes weights and CamVid's results out of the working tree: too much to travel, and not needed there."""
 
 
 @SetParseFns(python=str)  # Fire would make a number of it, and 3.1 of 3.10
@@ -101,7 +101,8 @@ def check_size(kit: Path, limit: int) -> None:
     if too_large:
         raise KitError(
             f"what travels must be at most {_mib(limit)}, got {'; '.join(too_large)}: take fewer bits, remove "
-            f"{kit / STATE}, or leave more out of the working tree, until `git sparse-checkout disable`: {SPARSE}"
+            f"{kit / STATE}, or take weights and CamVid's results out of the working tree with `{SPARSE}` (`git "
+            "sparse-checkout disable` brings them back)."
         )
 
 

@@ -66,6 +66,7 @@ def report(results_dir: str = str(RESULTS), runs_dir: str = "", readme: str = ""
 
     Raises:
         ValueError: if the page has not these two lines.
+        RecordError: if the result of the benchmark `strong_baseline` is damaged.
         SystemExit: with status 1 at the end, if a file could not be used.
     """
     root = Path(results_dir)

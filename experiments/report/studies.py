@@ -32,7 +32,9 @@ def embeddings_section(group: Group) -> str:
         content = _read_numbers(numbers)
         try:
             shares = {key: number_of(check_share(value, key)) for key, value in content["neighbour_accuracy"].items()}
-            others = [f"{name} {number_of(check_share(value, name))}" for name, value in content["beside"].items()]
+            others = [
+                f"{name} {number_of(check_share(value, name))}" for name, value in content.get("beside", {}).items()
+            ]
             after_others = f" After other pre-trainings: {', '.join(others)}." if others else ""
             weights = ", ".join(f"`{name}`, SHA-256 `{value}`" for name, value in content["weights_sha256"].items())
             parts.append(

@@ -29,11 +29,13 @@ _ROWS = {
 BASELINE = REPOSITORY / "benchmarks" / "results" / "strong_baseline.json"
 """What another network reaches with the same labels, on ACDC."""
 _BASELINE_ROWS = {
-    "matched": "random weights, DynUNet trained as nnU-Net trains, as long as the recommended recipe takes",
-    "own best": "random weights, DynUNet trained as nnU-Net trains, at the best length for it",
+    "matched": "random weights, DynUNet of half nnU-Net's width trained as nnU-Net trains, for the computing time of "
+    "the recommended recipe",
+    "own best": "random weights, the same DynUNet, for the best of the times that were tried",
 }
 _GAINS = {
     ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
+    ("GR", "GD"): "Slices of one level as partners (GD) in place of slices drawn at random (GR)",
     ("GD", "GD+LR"): "Local pre-training on top of it",
     ("GD", "GD+recommended"): f"The recommended recipe ({RECIPES[RECOMMENDED].steps} steps) in place of the paper's "
     "fine-tuning",
@@ -47,12 +49,15 @@ def summary_of(groups: Sequence[Group], baseline: Path | None = None) -> str:
 
     Args:
         groups: runs by dataset and schedule.
-        baseline: result file of `python -m benchmarks run strong_baseline`, whose rows follow those of ACDC; None, or
-            a file that is not there, adds none.
+        baseline: result file of `python -m benchmarks run strong_baseline --dataset_dir DIR`, whose rows follow those
+            of ACDC. None, a file that is not there, or one of phantoms adds none.
 
     Returns:
         For each dataset a line that says what was measured, a table of a few rows with the paper's numbers, and a
         sentence for each gain that there are pairs of; empty without a run.
+
+    Raises:
+        RecordError: if the result file is damaged.
     """
     datasets: dict[str, list[Group]] = {}
     for group in groups:  # those of a dataset come with the longest schedule first
@@ -118,8 +123,10 @@ def _of_dataset(groups: Sequence[Group], beside: Sequence[str]) -> str:
 
 def _baseline_lines(path: Path) -> list[str]:
     """Write the rows of the other network: a line for each length of its training."""
-    rows = read_record(path, "make it anew with `python -m benchmarks run strong_baseline`")["rows"]
-    lines = []
+    content = read_record(path, "make it anew with `python -m benchmarks run strong_baseline --dataset_dir DIR`")
+    if "--dataset_dir" not in content["command"]:
+        return []
+    rows, lines = content["rows"], []
     for length, words in _BASELINE_ROWS.items():
         dice = {
             number: [row["Dice"] for row in rows if (row["labelled"], row["length"]) == (number, length)]

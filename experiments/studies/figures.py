@@ -46,8 +46,11 @@ def figures(
         beside: files of other global pre-trainings by name, such as "{'GR': 'FILE'}", which are not drawn.
 
     Raises:
+        ValueError: if `beside` does not name files.
         CheckpointError: if the weights cannot be read or do not fit.
     """
+    if not isinstance(beside or {}, Mapping):
+        raise ValueError(f"beside must be files by name, such as \"{{'GR': 'FILE'}}\", got {beside!r}.")
     test, unlabelled = load_slices(dataset_dir, ("test", "pretrain"), cache_dir)
     weights = Path(weights_dir) / "pretrained_encoder.pt"
     partitions = slice_partitions(test)

@@ -182,8 +182,8 @@ def test_more_than_may_travel_is_refused(kit, monkeypatch, capsys):
         check_size(kit, tree + manifest + 305)
 
 
-def test_what_travels_of_the_working_tree_leaves_room_for_the_kit(tmp_path):
-    """With what the README leaves out, by a checkout of the committed files."""
+def test_what_travels_of_the_working_tree_leaves_room_for_the_kit():
+    """The committed files, without those that the README's first command takes away."""
     assert f"    {SPARSE}\n" in (Path(pack_module.__file__).parent / "README.md").read_text(encoding="utf-8")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if tracked.returncode != 0:

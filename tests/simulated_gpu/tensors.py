@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ _WAITING = {
     *("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "bincount", "multinomial"),
     *("_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"),
 }
+# Take a scalar of the host though they are not pointwise.
+_TAKING_SCALARS = {"fill_", "masked_fill", "masked_fill_", "index_fill", "index_fill_", "_local_scalar_dense"}
 _HostGenerator = torch.Generator
 
 
@@ -34,21 +36,32 @@ class Waiting:
 
     is_error = False
 
+    @classmethod
+    def check(cls, reason: str) -> None:
+        """Raise a DeviceError if the host waits, for which there is a reason then, and that is an error."""
+        if reason and cls.is_error:
+            raise DeviceError(f"the host waits for the device: {reason}")
+
 
 class Generator(_HostGenerator):
-    """A generator that may be of the simulated device, which its seed tells: operations get another Python object."""
+    """A generator of the CPU or of the simulated device.
+
+    A bit of its seed says which: operations get another Python object, without our attributes.
+    """
 
     _MARK = 2**62
 
     def __new__(cls, device: Any = "cpu") -> Generator:
         own = _HostGenerator.__new__(cls, device="cpu")
-        return own.manual_seed(cls._MARK) if torch.device(device).type == DEVICE.type else own
+        if torch.device(device).type == DEVICE.type:
+            _HostGenerator.manual_seed(own, cls._MARK)
+        return own
 
     def __init__(self, device: Any = "cpu") -> None:
         pass
 
     def manual_seed(self, seed: int) -> Generator:
-        super().manual_seed(seed | (self.initial_seed() & self._MARK))
+        super().manual_seed(seed % self._MARK | self.initial_seed() & self._MARK)
         return self
 
     @classmethod
@@ -76,6 +89,7 @@ class OnDevice(Tensor):
         return compute(operation, args, kwargs or {})
 
     def as_subclass(self, cls: type) -> Tensor:
+        assert not self.requires_grad  # the graph would be lost
         wanted = MetaOnDevice if issubclass(cls, MetaTensor) else OnDevice
         return self if type(self) is wanted else wanted(self._on_host)
 
@@ -83,22 +97,28 @@ class OnDevice(Tensor):
         return super().__getitem__(torch.tensor(index) if isinstance(index, list) else index)
 
     def tolist(self) -> Any:
-        return self._on_host.tolist()
+        return self._read("tolist").tolist()
+
+    def pin_memory(self, *_: Any) -> Tensor:
+        raise DeviceError("only memory of the host can be pinned")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._on_host})"
 
     def __format__(self, spec: str) -> str:
-        return format(self._on_host.item() if self.dim() == 0 else repr(self), spec)
+        return format(self._read("format").item() if self.dim() == 0 else repr(self), spec)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         own: Tensor = type(self)(self._on_host.clone())
-        own = torch.nn.Parameter(own, self.requires_grad) if isinstance(self, torch.nn.Parameter) else own
-        memo[id(self)] = own
-        return own
+        return torch.nn.Parameter(own, self.requires_grad) if isinstance(self, torch.nn.Parameter) else own
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._on_host.__reduce_ex__(protocol)  # files say nothing of the device, all are read to the CPU
+        return self._read("pickle").__reduce_ex__(protocol)  # a real file would name the device
+
+    def _read(self, what: str) -> Tensor:
+        """Return the values for the host, which waits for them."""
+        Waiting.check(what)
+        return self._on_host
 
 
 class MetaOnDevice(MetaTensor, OnDevice):
@@ -152,8 +172,8 @@ def compute(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     asked = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type == DEVICE.type
     if given:
         _check_devices(operation, args, tensors)
-    if Waiting.is_error and (given or asked) and (reason := _waits(operation, args, kwargs)):
-        raise DeviceError(f"the host waits for the device: {reason}")
+    if given or asked:
+        Waiting.check(_waits(operation, args, kwargs))
     of_device = given or bool(asked)
     for generator in (value for value in tree_iter((args, kwargs)) if isinstance(value, _HostGenerator)):
         if Generator.is_of_device(generator) != of_device:
@@ -166,6 +186,8 @@ def compute(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     elif asked is not None:
         of_device = asked
     if not of_device:
+        if kwargs.get("pin_memory"):
+            result.was_pinned = True
         return result
     kind = MetaOnDevice if any(isinstance(value, MetaTensor) for value in tensors) else OnDevice
     result = tree_map(lambda value: kind(value) if type(value) is Tensor else value, result)
@@ -176,13 +198,28 @@ def _on_host(value: Any) -> Any:
     return value._on_host if isinstance(value, OnDevice) else value
 
 
-def _check_devices(operation: Any, args: Sequence[Any], tensors: Iterable[Tensor]) -> None:
+def _check_devices(operation: Any, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
     if operation in _COPIES:
         return
+    name = operation._schema.name.removeprefix("aten::")
     if operation in _INDEXING and isinstance(args[0], OnDevice):
-        tensors = [args[0], *(value for value in args[2:] if isinstance(value, Tensor))]  # indices may be the host's
-    if on_host := [tuple(value.shape) for value in tensors if not isinstance(value, OnDevice) and value.dim() > 0]:
-        raise DeviceError(f"{operation} has operands of both devices; those on the host are of shape {on_host}")
+        tensors = [value for value in args[2:] if isinstance(value, Tensor)]  # indices may be the host's, too
+        takes_scalars = True
+    else:
+        takes_scalars = torch.Tag.pointwise in operation.tags or name in _TAKING_SCALARS or name.startswith("_foreach_")
+    written = [
+        given
+        for argument, given in zip(operation._schema.arguments, args, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    wrong = [
+        tuple(value.shape)
+        for value in tensors
+        if not isinstance(value, OnDevice)
+        and (value.dim() > 0 or not takes_scalars or any(value is other for other in tree_iter(written)))
+    ]
+    if wrong:
+        raise DeviceError(f"{operation} has operands of both devices; those on the host are of shape {wrong}")
 
 
 def _waits(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -194,7 +231,9 @@ def _waits(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> st
         indices = [value for value in args[1] if isinstance(value, Tensor)]
         if any(not isinstance(value, OnDevice) for value in indices):
             return f"{name} with indices of the host"
-        if any(value.dtype in (torch.bool, torch.uint8) for value in indices):
+        value = args[2] if len(args) > 2 else None
+        fills = value is not None and value.numel() == 1 and not isinstance(value, OnDevice)  # as masked_fill does
+        if any(index.dtype in (torch.bool, torch.uint8) for index in indices) and not (fills and len(indices) == 1):
             return f"{name} with a mask"
     if operation is _aten._to_copy.default and kwargs.get("device") is not None:
         there = torch.device(kwargs["device"]).type == DEVICE.type

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.checkpoints import read_weights, save_atomically
-from common.engines import SaveBest, SaveWeights
+from common.engines import SaveBest, SaveWeights, checkpointing
 
 
 def validated(value):
@@ -76,3 +76,14 @@ def test_only_the_first_process_puts_back(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     best.compare(validated(0.4))
     assert [path.name for path in tmp_path.iterdir()] == ["twin.pt"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_weights_of_a_gpu_are_written_as_those_of_the_cpu(tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr(checkpointing, "save_atomically", lambda weights, *_: written.update(weights))
+    network = torch.nn.Linear(1, 1).to("cuda")
+    SaveWeights(network, str(tmp_path / "model.pt")).save()
+    assert next(network.parameters()).device.type == "cuda"
+    assert {name: value.device.type for name, value in written.items()} == {"weight": "cpu", "bias": "cpu"}

@@ -85,3 +85,8 @@ def test_figures_and_numbers_are_written(tmp_path, monkeypatch):
     shares = content["neighbour_accuracy"]
     assert list(shares) == ["before", "after", "chance"] and all(0 <= share <= 1 for share in shares.values())
     assert shares["chance"] == 0.25
+
+
+def test_other_weights_must_have_names():
+    with pytest.raises(ValueError, match=r"beside must be files by name, .* got 'GR=FILE'"):
+        figures("data", "runs", "figures", beside="GR=FILE")
