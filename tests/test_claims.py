@@ -138,10 +138,10 @@ def claims() -> Iterator[tuple[str, str]]:
     yield acdc, f"by {number_of(fourth)} and {number_of(third)} in the two draws in which both were tried"
     yield acdc, f"it cost {gain('GD+recomputed', 'GD+frames', 8, loss=True)} of the test Dice at end-diastole"
     paper = paper_dice(6, "acdc")
-    for number, words in ((1, "with one labelled volume"), (2, "with two")):
+    for number, words in ((1, "by {} with one labelled volume"), (2, "by {} with two"), (8, "With eight it is, by {}")):
         ahead, counted = gain("GR", "GD", number).lstrip("+"), COUNTS[pairs("GR", "GD", number)]
         of_paper = number_of(paper["GD"][number] - paper["GR"][number])
-        yield acdc, f"by {ahead} {words} ({counted} pairs; paper {of_paper})"
+        yield acdc, f"{words.format(ahead)} ({counted} pairs; paper {of_paper})"
     gains = [differences(group_of("acdc").runs, "random", "GD", number, MAIN_EVALUATION) for number in (1, 2, 8)]
     assert min(map(min, gains)) > 0
     yield acdc, "GD pre-training raised the test Dice in every draw of one, two and eight labelled volumes"

@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from experiments.gpu.gpu_tests import marked_files
+
 from .places import REPOSITORY
 from .simulated_gpu import runtime
 
@@ -95,12 +97,7 @@ def test_it_finds_what_the_host_waits_for():
 
 
 def test_what_needs_a_gpu_runs_on_the_simulated_one(tmp_path):
-    marked = [
-        path
-        for path in sorted((REPOSITORY / "tests").rglob("test_*.py"))
-        if "@pytest.mark.gpu\n" in path.read_text("utf-8")
-    ]
-    files = [str(path) for path in marked]
+    files = [str(path) for path in marked_files()]
     assert len(files) > 5
     options = ["-o", "addopts=", "-p", "tests.simulated_gpu.plugin", "-p", "no:cacheprovider", "-m", "gpu", "-q"]
     command = [sys.executable, "-m", "pytest", *options, f"--basetemp={tmp_path / 'own'}", *files]

@@ -41,6 +41,12 @@ def facts_of(command: str, device: str, kit: Path) -> dict[str, Any]:
     }
 
 
+def marked_files() -> list[Path]:
+    """List the files with tests that need a GPU: the others need packages that the machine with the GPU lacks."""
+    files = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+    return [path for path in files if "@pytest.mark.gpu\n" in path.read_text("utf-8")]
+
+
 def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = str(KIT), work: str = str(WORK)) -> None:
     """Run the tests marked `gpu`; the log is written as they run.
 
@@ -55,15 +61,12 @@ def test(out: str, device: str = "cuda", max_minutes: float = 5.0, kit: str = st
         SystemExit: with status 1 if a test fails or cannot be found.
     """
     outcome = Outcome(Path(out), facts_of("test", device, Path(kit)))
-    marked = [
-        path for path in (REPOSITORY / "tests").rglob("test_*.py") if "@pytest.mark.gpu\n" in path.read_text("utf-8")
-    ]
-    files = sorted(str(path) for path in marked if path.name != "test_gpu_kit.py")
     junit = Path(work).resolve() / "pytest.xml"
     # The usual options divide the tests among processes, by a package that this machine lacks; there is one GPU.
     options = ["-o", "addopts=", "-v", "-m", "gpu", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
     options.append(f"--junitxml={junit}")
-    command = [sys.executable, "-m", "pytest", *options, *(["--collect-only"] if device == "cpu" else []), *files]
+    command = [sys.executable, "-m", "pytest", *options, *(["--collect-only"] if device == "cpu" else [])]
+    command += map(str, marked_files())
     log = Path(out) / "test.log"
     with log.open("w") as target:
         try:

@@ -65,8 +65,8 @@ def figures(
         numbers[state] = accuracy
         print(f"{state} pre-training: neighbours of the same partition {accuracy:.3f}, by chance {chance:.3f}")
     others: dict[str, float] = {}
-    for name, file in (beside or {}).items():
-        own = embed(load_network(Path(file), unlabelled, ("encoder.",)), test.images[used])
+    for name, other in (beside or {}).items():
+        own = embed(load_network(Path(other), unlabelled, ("encoder.",)), test.images[used])
         others[name], _ = neighbour_accuracy(own, volumes, partitions[used])
         print(f"after {name}: {others[name]:.3f}")
     folder = Path(output)
@@ -76,7 +76,7 @@ def figures(
         "commit": commit(),
         "weights_sha256": {
             weights.name: content_hash(weights),
-            **{name: content_hash(Path(file)) for name, file in (beside or {}).items()},
+            **{name: content_hash(Path(other)) for name, other in (beside or {}).items()},
         },
         "volumes": test.num_volumes,
         "slices": int(used.sum()),
