@@ -28,18 +28,27 @@ _ROWS = {
 }
 BASELINE = REPOSITORY / "benchmarks" / "results" / "strong_baseline.json"
 """What another network reaches with the same labels, on ACDC."""
+_BaselineDice = dict[tuple[str, int, str], float]
+"""Dice by length ("matched" or "own best"), number of labelled volumes and draw."""
 _BASELINE_ROWS = {
     "matched": "random weights, DynUNet of half nnU-Net's width trained as nnU-Net trains, for the computing time of "
     "the recommended recipe",
     "own best": "random weights, the same DynUNet, for the best of the times that were tried",
 }
+_RECOMMENDED = f"GD+{RECOMMENDED}"
 _GAINS = {
-    ("random", "GD"): "Global pre-training, with the paper's fine-tuning",
-    ("GR", "GD"): "Slices of one level as partners (GD) in place of slices drawn at random (GR)",
-    ("GD", "GD+LR"): "Local pre-training on top of it",
-    ("GD", "GD+recommended"): f"The recommended recipe ({RECIPES[RECOMMENDED].steps} steps) in place of the paper's "
-    "fine-tuning",
-    ("random+recommended", "GD+recommended"): "Global pre-training, with the recommended recipe",
+    "Global pre-training (GD) in place of random weights": {
+        ("random", "GD"): "with the paper's fine-tuning",
+        (f"random+{RECOMMENDED}", _RECOMMENDED): "with the recommended recipe",
+    },
+    f"The recommended recipe ({RECIPES[RECOMMENDED].steps} steps) from that pre-training": {
+        ("GD", _RECOMMENDED): "in place of the paper's fine-tuning",
+        ("own best", _RECOMMENDED): "in place of the DynUNet at its best time",
+    },
+    "Parts of the pre-training, with the paper's fine-tuning": {
+        ("GR", "GD"): "partners of the same level (GD) in place of slices drawn at random (GR)",
+        ("GD", "GD+LR"): "a local stage on top (GD+LR)",
+    },
 }
 _LABELLED = (1, 2, 8)
 
@@ -53,8 +62,8 @@ def summary_of(groups: Sequence[Group], baseline: Path | None = None) -> str:
             of ACDC. None, a file that is not there, or one of phantoms adds none.
 
     Returns:
-        For each dataset a line that says what was measured, a table of a few rows with the paper's numbers, and a
-        sentence for each gain that there are pairs of; empty without a run.
+        For each dataset a line that says what was measured, a table of a few rows with the paper's numbers, and up to
+        three sentences of the gains that there are pairs of; empty without a run.
 
     Raises:
         RecordError: if the result file is damaged.
@@ -63,8 +72,8 @@ def summary_of(groups: Sequence[Group], baseline: Path | None = None) -> str:
     for group in groups:  # those of a dataset come with the longest schedule first
         if any(run.cell.row in _ROWS and run.number in _LABELLED for run in group.runs):
             datasets.setdefault(group.dataset, []).append(group)
-    beside = {"acdc": _baseline_lines(baseline)} if baseline and baseline.is_file() else {}
-    return "\n".join(_of_dataset(own, beside.get(name, [])) for name, own in datasets.items())
+    beside = {"acdc": _read_baseline(baseline)} if baseline and baseline.is_file() else {}
+    return "\n".join(_of_dataset(own, beside.get(name, {})) for name, own in datasets.items())
 
 
 def with_summary(page: str, summary: str, name: str) -> str:
@@ -93,8 +102,8 @@ def main_lines(group: Group) -> list[Line]:
     return [line for line in lines if select(group.runs, line)]
 
 
-def _of_dataset(groups: Sequence[Group], beside: Sequence[str]) -> str:
-    """Write what there is of a dataset, the longest schedule first, then lines of other networks."""
+def _of_dataset(groups: Sequence[Group], baseline: _BaselineDice) -> str:
+    """Write what there is of a dataset, the longest schedule first, and the other network beside it."""
     # A rehearsal says nothing beside runs that are meant.
     groups = [group for group in groups if group.schedule.name != TRIAL] or groups
     full = SCHEDULES["full"]
@@ -115,22 +124,26 @@ def _of_dataset(groups: Sequence[Group], beside: Sequence[str]) -> str:
         for line in main_lines(group):
             entries = (_entry(group, line, number) for number in _LABELLED)
             lines.append(f"| {_ROWS[line.name]}{suffix} | {' | '.join(entries)} |")
-    lines += beside
+    lines += _baseline_lines(baseline)
     for group in groups:
-        lines += _sentences(group)
+        lines += _sentences(group, baseline)
     return "\n".join([*lines, ""])
 
 
-def _baseline_lines(path: Path) -> list[str]:
-    """Write the rows of the other network: a line for each length of its training."""
+def _read_baseline(path: Path) -> _BaselineDice:
+    """Read the Dice of the other network; that of phantoms says nothing."""
     content = read_record(path, "make it anew with `python -m benchmarks run strong_baseline --dataset_dir DIR`")
     if "--dataset_dir" not in content["command"]:
-        return []
-    rows, lines = content["rows"], []
-    for length, words in _BASELINE_ROWS.items():
+        return {}
+    return {(row["length"], row["labelled"], row["draw"]): row["Dice"] for row in content["rows"]}
+
+
+def _baseline_lines(baseline: _BaselineDice) -> list[str]:
+    """Write the rows of the other network: a line for each length of its training."""
+    lines = []
+    for length, words in _BASELINE_ROWS.items() if baseline else ():
         dice = {
-            number: [row["Dice"] for row in rows if (row["labelled"], row["length"]) == (number, length)]
-            for number in _LABELLED
+            number: [value for key, value in baseline.items() if key[:2] == (length, number)] for number in _LABELLED
         }
         entries = (f"{spread_of(values)} ({len(values)})" if values else "–" for values in dice.values())
         lines.append(f"| {words} | {' | '.join(entries)} |")
@@ -143,19 +156,34 @@ def _entry(group: Group, line: Line, number: int) -> str:
     return f"{own}, paper {number_of(line.paper[number])}" if number in line.paper else own
 
 
-def _sentences(group: Group) -> list[str]:
-    """Say of each gain how large it is, paired by draw and seed, and whether that is more than chance."""
+def _sentences(group: Group, baseline: _BaselineDice) -> list[str]:
+    """Say how large gains are, paired by draw and seed, and whether that is more than chance."""
     sentences = []
-    for (first, second), words in _GAINS.items():
-        parts = []
-        for number in _LABELLED:
-            if difference := differences(group.runs, first, second, number, MAIN_EVALUATION):
-                pairs = f"{len(difference)} pair{'s' if len(difference) > 1 else ''}"
-                mark = "**" if is_clear(difference) else ""
-                parts.append(f"{mark}{with_error(difference)}{mark} with {number} labelled ({pairs})")
-        if parts:
-            sentences.append(f"- {words}: {', '.join(parts)}.")
+    for subject, gains in _GAINS.items():
+        clauses = (_clause(group, baseline, *rows, words) for rows, words in gains.items())
+        if said := "; ".join(filter(None, clauses)):
+            sentences.append(f"- {subject}: {said}.")
     if not sentences:
         return []
     title = f'What changes the Dice, and by how much, at the schedule "{group.schedule.name}"'
     return [f"\n{title} (Dice ± standard error; bold if more than twice that):\n", *sentences]
+
+
+def _clause(group: Group, baseline: _BaselineDice, first: str, second: str, words: str) -> str:
+    """Write one gain for each number of labelled volumes; empty without a pair."""
+    parts = []
+    for number in _LABELLED:
+        if first in _BASELINE_ROWS:
+            found = [
+                run.dice[MAIN_EVALUATION]["mean"] - baseline[key]
+                for run in group.runs
+                if (run.cell.row, run.number) == (second, number)
+                and (key := (first, number, run.cell.draw)) in baseline
+            ]
+        else:
+            found = differences(group.runs, first, second, number, MAIN_EVALUATION)
+        if found:
+            mark = "**" if is_clear(found) else ""
+            pairs = f"{len(found)} pair{'s' if len(found) > 1 else ''}"
+            parts.append(f"{mark}{with_error(found)}{mark} with {number} labelled ({pairs})")
+    return f"{words} {', '.join(parts)}" if parts else ""
