@@ -186,7 +186,7 @@ class Runs:
         """Run what is missing; return the rows, no targets, and the notes."""
         steps = self._matched_steps()
         split_path = load_config(BUNDLE, "train", **self.settings).get_parsed_content("split_path")
-        rows = []
+        rows, chosen = [], []
         for number in NUMBERS:
             draws = draws_of(split_path)[number][:num_draws]
             tried = {
@@ -194,6 +194,8 @@ class Runs:
                 for length in tqdm(lengths, desc=f"lengths with {number} labelled")
             }
             best = max(tried, key=lambda length: tried[length])
+            dice = ", ".join(f"{value:.3f} ({length:g} x)" for length, value in tried.items())
+            chosen.append(f"{number} labelled: {dice}")
             for draw in tqdm(draws, desc=f"draws with {number} labelled"):
                 for kind, length in {"matched": 1.0, "own best": best}.items():
                     test = self._test_dice(number, draw, round(steps * length))
@@ -201,7 +203,7 @@ class Runs:
                     rows.append({**row, "Dice": test, **self._ours(number, draw)})
         notes = [
             f"{steps} steps of {recipe()['batch_size']} slices take as long as one run of the recommended "
-            f"recipe. Lengths tried for the best: {', '.join(f'{length:g} x' for length in lengths)}.",
+            f"recipe. Dice of the lengths tried for the best, on the development patients: {'; '.join(chosen)}.",
             "The columns of ours are those of the experiments' results (reduced schedule, last checkpoint, recomputed "
             "statistics), where there are such.",
         ]
