@@ -195,7 +195,8 @@ class Runs:
             }
             best = max(tried, key=lambda length: tried[length])
             dice = ", ".join(f"{value:.3f} ({length:g} x)" for length, value in tried.items())
-            chosen.append(f"{number} labelled: {dice}")
+            beyond = ", so that still longer ones may be better" if best == max(lengths) else ""
+            chosen.append(f"{number} labelled: {dice}{beyond}")
             for draw in tqdm(draws, desc=f"draws with {number} labelled"):
                 for kind, length in {"matched": 1.0, "own best": best}.items():
                     test = self._test_dice(number, draw, round(steps * length))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bundles.run import REPOSITORY
 from common.records import read_record
@@ -28,8 +29,8 @@ _ROWS = {
 }
 BASELINE = REPOSITORY / "benchmarks" / "results" / "strong_baseline.json"
 """What another network reaches with the same labels, on ACDC."""
-_BaselineDice = dict[tuple[str, int, str], float]
-"""Dice by length ("matched" or "own best"), number of labelled volumes and draw."""
+_Baseline = dict[tuple[str, int, str], dict[str, Any]]
+"""Rows of that file by length ("matched" or "own best"), number of labelled volumes and draw."""
 _BASELINE_ROWS = {
     "matched": "random weights, DynUNet of half nnU-Net's width trained as nnU-Net trains, for the computing time of "
     "the recommended recipe",
@@ -102,7 +103,7 @@ def main_lines(group: Group) -> list[Line]:
     return [line for line in lines if select(group.runs, line)]
 
 
-def _of_dataset(groups: Sequence[Group], baseline: _BaselineDice) -> str:
+def _of_dataset(groups: Sequence[Group], baseline: _Baseline) -> str:
     """Write what there is of a dataset, the longest schedule first, and the other network beside it."""
     # A rehearsal says nothing beside runs that are meant.
     groups = [group for group in groups if group.schedule.name != TRIAL] or groups
@@ -130,33 +131,44 @@ def _of_dataset(groups: Sequence[Group], baseline: _BaselineDice) -> str:
     return "\n".join([*lines, ""])
 
 
-def _read_baseline(path: Path) -> _BaselineDice:
-    """Read the Dice of the other network; that of phantoms says nothing."""
+def _read_baseline(path: Path) -> _Baseline:
+    """Read what there is of the other network; its Dice on phantoms says nothing."""
     content = read_record(path, "make it anew with `python -m benchmarks run strong_baseline --dataset_dir DIR`")
     if "--dataset_dir" not in content["command"]:
         return {}
-    return {(row["length"], row["labelled"], row["draw"]): row["Dice"] for row in content["rows"]}
+    return {(row["length"], row["labelled"], row["draw"]): row for row in content["rows"]}
 
 
-def _baseline_lines(baseline: _BaselineDice) -> list[str]:
+def _baseline_lines(baseline: _Baseline) -> list[str]:
     """Write the rows of the other network: a line for each length of its training."""
     lines = []
     for length, words in _BASELINE_ROWS.items() if baseline else ():
-        dice = {
-            number: [value for key, value in baseline.items() if key[:2] == (length, number)] for number in _LABELLED
-        }
-        entries = (f"{spread_of(values)} ({len(values)})" if values else "–" for values in dice.values())
-        lines.append(f"| {words} | {' | '.join(entries)} |")
+        rows = {number: _rows(baseline, length, number) for number in _LABELLED}
+        entries = (_with_number([row["Dice"] for row in own]) for own in rows.values())
+        times = [
+            f"{own[0]['steps'] / matched[0]['steps']:.2g} x with {number} labelled"
+            for number, own in rows.items()
+            if own and length != "matched" and (matched := _rows(baseline, "matched", number))
+        ]
+        label = f"{words} ({', '.join(times)})" if times else words
+        lines.append(f"| {label} | {' | '.join(entries)} |")
     return lines
 
 
+def _rows(baseline: _Baseline, length: str, number: int) -> list[dict[str, Any]]:
+    return [row for key, row in baseline.items() if key[:2] == (length, number)]
+
+
 def _entry(group: Group, line: Line, number: int) -> str:
-    runs = select(group.runs, line, number)
-    own = f"{spread_of([run.dice[MAIN_EVALUATION]['mean'] for run in runs])} ({len(runs)})" if runs else "–"
+    own = _with_number([run.dice[MAIN_EVALUATION]["mean"] for run in select(group.runs, line, number)])
     return f"{own}, paper {number_of(line.paper[number])}" if number in line.paper else own
 
 
-def _sentences(group: Group, baseline: _BaselineDice) -> list[str]:
+def _with_number(dice: Sequence[float]) -> str:
+    return f"{spread_of(dice)} ({len(dice)})" if dice else "–"
+
+
+def _sentences(group: Group, baseline: _Baseline) -> list[str]:
     """Say how large gains are, paired by draw and seed, and whether that is more than chance."""
     sentences = []
     for subject, gains in _GAINS.items():
@@ -169,13 +181,13 @@ def _sentences(group: Group, baseline: _BaselineDice) -> list[str]:
     return [f"\n{title} (Dice ± standard error; bold if more than twice that):\n", *sentences]
 
 
-def _clause(group: Group, baseline: _BaselineDice, first: str, second: str, words: str) -> str:
+def _clause(group: Group, baseline: _Baseline, first: str, second: str, words: str) -> str:
     """Write one gain for each number of labelled volumes; empty without a pair."""
     parts = []
     for number in _LABELLED:
         if first in _BASELINE_ROWS:
             found = [
-                run.dice[MAIN_EVALUATION]["mean"] - baseline[key]
+                run.dice[MAIN_EVALUATION]["mean"] - baseline[key]["Dice"]
                 for run in group.runs
                 if (run.cell.row, run.number) == (second, number)
                 and (key := (first, number, run.cell.draw)) in baseline

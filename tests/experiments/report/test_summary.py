@@ -76,8 +76,12 @@ def test_another_network_stands_below_the_rows_of_its_dataset(tmp_path):
     for cell in (make_cell("GD"), make_cell("GD", dataset="prostate"), recommended):
         write(tmp_path, cell, 0.5)
     rows = [
-        {"labelled": number, "draw": f"c{draw}", "length": length, "steps": 9, "Dice": dice}
-        for number, length, values in ((1, "matched", (0.7, 0.9)), (8, "matched", (0.85,)), (8, "own best", (0.86,)))
+        {"labelled": number, "draw": f"c{draw}", "length": length, "steps": steps, "Dice": dice}
+        for number, length, steps, values in (
+            (1, "matched", 10, (0.7, 0.9)),
+            (8, "matched", 10, (0.85,)),
+            (8, "own best", 5, (0.86,)),
+        )
         for draw, dice in enumerate(values, 1)
     ]
     path = tmp_path / "strong_baseline.json"
@@ -90,6 +94,7 @@ def test_another_network_stands_below_the_rows_of_its_dataset(tmp_path):
         [f".800 ± {spread} (2)", "–", ".850 (1)"],
         ["–", "–", ".860 (1)"],
     ]
+    assert tables(acdc)[0][3]["fine-tuning from"].endswith("that were tried (0.5 x with 8 labelled)")
     assert "in place of the DynUNet at its best time -0.260 with 8 labelled (1 pair).\n" in acdc
     assert [row["fine-tuning from"] for row in tables(prostate)[0]] == ["global pre-training (GD)"]
     assert "DynUNet" not in summary_of(groups, tmp_path / "absent.json") + summary_of(groups)
