@@ -44,7 +44,7 @@ _GAINS = {
     },
     f"The recommended recipe ({RECIPES[RECOMMENDED].steps} steps) from that pre-training": {
         ("GD", _RECOMMENDED): "in place of the paper's fine-tuning",
-        ("own best", _RECOMMENDED): "in place of the DynUNet at its best time",
+        ("own best", _RECOMMENDED): "in place of the DynUNet for the best of the times that were tried",
     },
     "Parts of the pre-training, with the paper's fine-tuning": {
         ("GR", "GD"): "partners of the same level (GD) in place of slices drawn at random (GR)",
