@@ -147,6 +147,12 @@ def claims() -> Iterator[tuple[str, str]]:
     yield acdc, "GD pre-training raised the test Dice in every draw of one, two and eight labelled volumes"
     yield acdc, f"with eight by {gain('random', 'GD', 8).lstrip('+')} ({COUNTS[len(gains[2])]} pairs)"
     yield acdc, f"additions come to {gain('random+beyond', 'GD+beyond', 1).lstrip('+')} less (three draws)"
+    both = ("random+recommended", "GD+recommended")
+    gains = [differences(group_of("acdc").runs, *both, number, MAIN_EVALUATION) for number in (1, 2, 8)]
+    assert min(map(min, gains)) > 0
+    one, two, eight = (gain(*both, number).lstrip("+") for number in (1, 2, 8))
+    yield acdc, f"there too pre-training helps, in all {sum(map(len, gains))} pairs: by {one} with one label"
+    yield acdc, f"{two} with two and {eight} with eight"
     better = [number_of(mixed(*of) - mixed(*of, best=True)) for of in ((1, "c1"), (2, "c2"), (8, "c1"))]
     yield acdc, f"better by {better[0]} in one of four draws of one label"
     yield acdc, f"better by {better[1]} on two labels (c2) and by {better[2]} on eight (c1)"
