@@ -6,9 +6,9 @@ and a polynomial decay, its augmentation with MONAI's transforms, mirrored slice
 largest component of each structure are those of the recommended recipe.
 
 It is trained for as much computing as one run of the recommended recipe takes ("matched": both steps are timed in turn
-first), and at its own best length: of the multiples in `LENGTHS`, the one with the best Dice on the patients that are
-in none of the paper's lists, with the first draw. Every training resumes, and what is finished is kept in the folder
-of the runs.
+first; the recipe's pre-training is not counted), and at its own best length: of the multiples in `LENGTHS`, the one
+with the best Dice on the patients that are in none of the paper's lists, with the first draw. Every training resumes,
+and what is finished is kept in the folder of the runs.
 """
 
 from __future__ import annotations
@@ -204,7 +204,8 @@ class Runs:
                     rows.append({**row, "Dice": test, **self._ours(number, draw)})
         notes = [
             f"{steps} steps of {recipe()['batch_size']} slices take as long as one run of the recommended "
-            f"recipe. Dice of the lengths tried for the best, on the development patients: {'; '.join(chosen)}.",
+            "recipe, its pre-training not counted. Dice of the lengths tried for the best, on the development patients: "
+            f"{'; '.join(chosen)}.",
             "The columns of ours are those of the experiments' results (reduced schedule, last checkpoint, recomputed "
             "statistics), where there are such.",
         ]
