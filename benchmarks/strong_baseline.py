@@ -204,7 +204,7 @@ class Runs:
                     rows.append({**row, "Dice": test, **self._ours(number, draw)})
         notes = [
             f"{steps} steps of {recipe()['batch_size']} slices take as long as one run of the recommended "
-            "recipe, its pre-training not counted. Dice of the lengths tried for the best, on the development patients: "
+            "recipe, pre-training not counted. Dice of the lengths tried for the best, on the development patients: "
             f"{'; '.join(chosen)}.",
             "The columns of ours are those of the experiments' results (reduced schedule, last checkpoint, recomputed "
             "statistics), where there are such.",
