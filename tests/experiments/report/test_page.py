@@ -15,6 +15,7 @@ from experiments.recipes import RECIPES, Recipe
 from experiments.report import report
 from experiments.reproduce import RESULTS
 from experiments.tables import TABLES, cells_of
+from tests.places import REPOSITORY
 
 from .made_up import TABLE_6, TITLES, evaluations, main_rows, make_cell, make_report, sections, tables
 
@@ -91,12 +92,15 @@ def test_without_results_there_is_no_table(tmp_path, capsys):
     assert f"Wrote {tmp_path / 'README.md'}" in capsys.readouterr().out
 
 
-def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
-    copy = tmp_path / "results"
+def test_the_committed_report_is_that_of_the_committed_results(tmp_path, monkeypatch):
+    copy, first_page = tmp_path.resolve() / "results", tmp_path / "README.md"
     shutil.copytree(RESULTS, copy)
+    shutil.copy(REPOSITORY / "README.md", first_page)
+    monkeypatch.setattr("experiments.report.page.RESULTS", copy)  # our own results have another network beside them
     for page in copy.rglob("*.md"):
         page.unlink()
-    report(str(copy))
+    report(str(copy), readme=str(first_page))
+    assert first_page.read_text(encoding="utf-8") == (REPOSITORY / "README.md").read_text(encoding="utf-8")
     pages = sorted(path.relative_to(RESULTS) for path in RESULTS.rglob("*.md"))
     assert pages == sorted(path.relative_to(copy) for path in copy.rglob("*.md"))
     for page in pages:
