@@ -32,9 +32,9 @@ BASELINE = REPOSITORY / "benchmarks" / "results" / "strong_baseline.json"
 _Baseline = dict[tuple[str, int, str], dict[str, Any]]
 """Rows of that file by length ("matched" or "own best"), number of labelled volumes and draw."""
 _BASELINE_ROWS = {
-    "matched": "random weights, DynUNet of half nnU-Net's width trained as nnU-Net trains, for the computing time of "
-    "the recommended recipe without the pre-training",
-    "own best": "random weights, the same DynUNet, for the best of the times that were tried",
+    "matched": "random weights, labelled volumes only: DynUNet of half nnU-Net's width trained as nnU-Net trains, for "
+    "the computing time of the recommended recipe without the pre-training",
+    "own best": "the same DynUNet for the best of the times that were tried",
 }
 _RECOMMENDED = f"GD+{RECOMMENDED}"
 _GAINS = {
